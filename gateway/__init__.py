@@ -1,0 +1,1 @@
+"""Wattseal: a gateway that a plant can trust with its carbon figure."""

@@ -1,0 +1,1 @@
+"""The processes: wiring and supervision only."""

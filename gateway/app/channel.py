@@ -1,0 +1,89 @@
+"""A unix socket that carries the messages of docs/wire.md, section 1."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from gateway.codec.frames import FrameReader, Message, pack_frame
+from gateway.errors import LinkError, TrustError
+
+_READ = 1024 * 1024
+
+
+class Channel:
+    """One connection. `receive` gives what has arrived, at least one message."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._frames = FrameReader()
+
+    async def send(self, *messages: Message) -> None:
+        """Send messages; waits while the peer does not read. Raises LinkError when it is gone."""
+        try:
+            self._writer.write(b"".join(map(pack_frame, messages)))
+            await self._writer.drain()
+        except (ConnectionError, OSError) as e:
+            raise LinkError(f"unix socket: {e}") from e
+
+    async def receive(self) -> list[Message]:
+        """Return the messages that have arrived, in order; waits for the first.
+
+        Raises LinkError when the peer is gone, TrustError when it sends nonsense.
+        """
+        while True:
+            try:
+                arrived = await self._reader.read(_READ)
+            except (ConnectionError, OSError) as e:
+                raise LinkError(f"unix socket: {e}") from e
+            if not arrived:
+                raise LinkError("unix socket: the peer closed")
+            if messages := self._frames.feed(arrived):
+                return messages
+
+    def close(self) -> None:
+        """Close at once; what was not sent is lost."""
+        self._writer.close()
+
+
+async def connect(path: Path) -> Channel:
+    """Return a channel to the socket at path. Raises LinkError when nobody listens there."""
+    try:
+        return Channel(*await asyncio.open_unix_connection(path, limit=2 * _READ))
+    except OSError as e:
+        raise LinkError(f"{path}: {e.strerror}") from e
+
+
+async def listen(
+    path: Path,
+    serve: Callable[[Channel], Coroutine[Any, Any, None]],
+    *,
+    failed: "asyncio.Future[None]",
+    mode: int = 0o600,
+) -> asyncio.Server:
+    """Serve each connection to a new socket at path, which only its owner (or group, by mode) may open.
+
+    A peer that goes or talks nonsense ends its connection alone. Any other error goes to `failed`,
+    which the process waits for: it must stop.
+    """
+
+    async def on_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        channel = Channel(reader, writer)
+        try:
+            await serve(channel)
+        except* (LinkError, TrustError):
+            pass
+        except* Exception as e:  # noqa: BLE001  the boundary of a connection: handed on, never swallowed
+            if not failed.done():
+                failed.set_exception(e)
+        finally:
+            channel.close()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    before = os.umask(0o777 & ~mode)
+    try:
+        return await asyncio.start_unix_server(on_connect, path, limit=2 * _READ)
+    finally:
+        os.umask(before)

@@ -1,0 +1,297 @@
+"""The collect process: polls the OT zone and hands what it read to the seal. No log key, no disk, no DMZ."""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.app.channel import Channel, connect
+from gateway.app.devices import open_devices
+from gateway.app.intervals import LineIntervals, missing
+from gateway.app.logs import start_logs
+from gateway.app.metrics import counter, gauge, serve_metrics
+from gateway.app.outbox import Batch, Outbox
+from gateway.app.ticks import NS, Breaker, Ticker, next_tick
+from gateway.codec.bodies import event_body, interval_body, line_body, schema_body
+from gateway.config import GatewayConfig, points_of
+from gateway.drivers import Driver, Poll
+from gateway.errors import DeviceError, LinkError, TrustError
+from gateway.model import Interval, Kind, Quality, Row, Schema
+
+FLUSH_S = 0.5
+"""Rows are handed to the seal at least this often."""
+
+
+@dataclass(slots=True)
+class CollectCounts:
+    """What collect counts."""
+
+    polls: int = counter("polls of a device")
+    errors: int = counter("polls that a device did not answer")
+    rows: int = counter("rows read")
+    readings: int = counter("values read")
+    missed_ticks: int = counter("ticks that were skipped because a poll took too long")
+    devices_down: int = gauge("devices whose circuit breaker is open")
+    lag_s: float = gauge("how long after its tick the latest poll ended")
+    lag_worst_s: float = gauge("the worst lag since the start")
+    queue_bytes: int = gauge("bytes that wait for the seal")
+    dropped_rows: int = counter("rows dropped because the queue to the seal was full")
+    sealed: int = counter("batches that the seal acknowledged")
+    refused: int = counter("batches that the seal refused")
+    reconnects: int = counter("connections made to the seal")
+
+
+@dataclass(slots=True)
+class Device:
+    """One device at work: its driver, its ticks, its breaker."""
+
+    name: str
+    driver: Driver
+    ticker: Ticker
+    breaker: Breaker
+    counters: tuple[str, ...]
+    down: bool = False
+
+    @property
+    def due_ns(self) -> int:
+        """When to poll next."""
+        return self.ticker.due_ns
+
+
+class Collector:
+    """Polls every device at its ticks; one task a bus, so that a slow bus holds up no other."""
+
+    def __init__(self, config: GatewayConfig, outbox: Outbox, counts: CollectCounts, log: FilteringBoundLogger) -> None:
+        self._outbox, self._counts, self._log = outbox, counts, log
+        self._lines = [LineIntervals(line) for line in config.lines.values()]
+        self._boundary_ns = config.interval.period_s * NS
+        self.buses = {
+            bus: [self._device(config, name, driver) for name, driver in drivers.items()]
+            for bus, drivers in open_devices(config.devices, config.templates).items()
+        }
+
+    def _device(self, config: GatewayConfig, name: str, driver: Driver) -> Device:
+        section = config.devices[name]
+        points = points_of(config.templates[section.template])
+        period_ns = round(section.period_s * NS)
+        due_ns = next_tick(time.time_ns(), period_ns)
+        return Device(
+            name=name,
+            driver=driver,
+            ticker=Ticker(period_ns=period_ns, boundary_ns=self._boundary_ns, due_ns=due_ns),
+            breaker=Breaker(),
+            counters=tuple(f"{name}.{point.name}" for point in points if point.kind == Kind.COUNTER),
+        )
+
+    def announce(self) -> None:
+        """Queue what must stand in the log before any reading: that we started, and the schemas."""
+        about = {"pid": os.getpid(), "boot": self._outbox.boot.hex()}
+        self._outbox.put(Batch("event", event_body("collect.started", time.time_ns(), about)))
+        for devices in self.buses.values():
+            for device in devices:
+                self._outbox.put(Batch("schema", schema_body(device.driver.schema)))
+        for line in self._lines:
+            self._outbox.put(Batch("schema", line_body(line.line)))
+
+    async def poll_bus(self, devices: Sequence[Device]) -> None:
+        """Poll the devices of one bus at their ticks, one after the other."""
+        while True:
+            due_ns = min(device.due_ns for device in devices)
+            wait_ns = due_ns - time.time_ns()
+            if wait_ns > 0:
+                await asyncio.sleep(min(wait_ns / NS, 1.0))  # a stepped clock is noticed within a second
+                if wait_ns > NS:
+                    continue
+            for device in devices:
+                if device.due_ns <= due_ns:
+                    await self._poll(device)
+
+    async def _poll(self, device: Device) -> None:
+        now_ns, due_ns = time.time_ns(), device.due_ns
+        missed = device.ticker.missed
+        boundary_ns = device.ticker.take(now_ns)
+        self._counts.missed_ticks += device.ticker.missed - missed
+        if not device.breaker.allows(now_ns):
+            self._failed(device, boundary_ns, "device is down: waiting to ask again", now_ns)
+            return
+        self._counts.polls += 1
+        try:
+            poll = await device.driver.poll(samples=boundary_ns is not None)
+        except DeviceError as e:
+            self._counts.errors += 1
+            now_ns = time.time_ns()
+            if device.breaker.failed(now_ns):
+                self._turned(device, "device.down", str(e), now_ns)
+            self._failed(device, boundary_ns, str(e), now_ns)
+            return
+        self._took(device, boundary_ns, poll)
+        lag_s = (time.time_ns() - due_ns) / NS
+        self._counts.lag_s = lag_s
+        self._counts.lag_worst_s = max(self._counts.lag_worst_s, lag_s)
+
+    def _took(self, device: Device, boundary_ns: int | None, poll: Poll) -> None:
+        self._counts.rows += 1
+        self._counts.readings += len(poll.row.values)
+        if device.breaker.answered():
+            self._turned(device, "device.up", "", poll.row.source_time_ns)
+        self._outbox.add(poll.row)
+        if boundary_ns is not None:
+            samples = [replace(sample, point=f"{device.name}.{sample.point}") for sample in poll.samples]
+            for line in self._lines:
+                self._close(line.take(boundary_ns, samples))
+
+    def _failed(self, device: Device, boundary_ns: int | None, why: str, now_ns: int) -> None:
+        """Say that there is no value: a BAD row, BAD samples. Never an old value."""
+        self._outbox.add(bad_row(device.driver.schema, now_ns, why))
+        if boundary_ns is not None:
+            samples = [missing(point, now_ns, why) for point in device.counters]
+            for line in self._lines:
+                self._close(line.take(boundary_ns, samples))
+
+    def _turned(self, device: Device, what: str, why: str, now_ns: int) -> None:
+        device.down = what == "device.down"
+        self._counts.devices_down += 1 if device.down else -1
+        self._log.warning(what, device=device.name, why=why) if device.down else self._log.info(
+            what, device=device.name
+        )
+        self._outbox.put(Batch("event", event_body(what, now_ns, {"device": device.name, "why": why})))
+
+    def _close(self, intervals: Sequence[Interval]) -> None:
+        for interval in intervals:
+            self._outbox.put(Batch("interval", interval_body(interval)))
+
+    async def beat(self) -> None:
+        """Hand over gathered rows, close boundaries whose grace is over."""
+        expected_ns = next_tick(time.time_ns(), self._boundary_ns)
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            self._outbox.flush()
+            now_ns = time.time_ns()
+            if now_ns >= expected_ns:
+                for line in self._lines:
+                    line.expect(expected_ns)
+                expected_ns = next_tick(now_ns, self._boundary_ns)
+            for line in self._lines:
+                self._close(line.expire(now_ns))
+            self._counts.queue_bytes = self._outbox.depth_bytes
+            self._counts.dropped_rows = self._outbox.dropped_rows
+
+    async def close(self) -> None:
+        """Close every driver."""
+        for devices in self.buses.values():
+            for device in devices:
+                await device.driver.close()
+
+
+def bad_row(schema: Schema, t_ns: int, status: str) -> Row:
+    """Return a row without a single value."""
+    count = len(schema.columns)
+    return Row(
+        schema=schema,
+        source_time_ns=t_ns,
+        values=(None,) * count,
+        qualities=(Quality.BAD,) * count,
+        status=status[:200],
+    )
+
+
+class SealLink:
+    """Keeps the outbox flowing into the seal, over any number of connections."""
+
+    def __init__(self, config: GatewayConfig, outbox: Outbox, counts: CollectCounts, log: FilteringBoundLogger) -> None:
+        self._path = config.run_folder / "inlet.sock"
+        self._outbox, self._counts, self._log = outbox, counts, log
+
+    async def run(self) -> None:
+        """Connect and hand over, for ever; a lost seal is tried again after 0.1 to 2 s."""
+        wait_s = 0.1
+        while True:
+            try:
+                channel = await connect(self._path)
+            except LinkError:
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, 2.0)
+                continue
+            self._counts.reconnects += 1
+            wait_s = 0.1
+            try:
+                await self._serve(channel)
+            except* (LinkError, TrustError) as e:
+                self._log.warning("collect.seal_lost", why=str(e.exceptions[0]))
+            finally:
+                channel.close()
+            await asyncio.sleep(wait_s)
+
+    async def drain(self, within_s: float) -> None:
+        """Hand over what is left before the process ends, as far as the seal takes it in time."""
+        self._outbox.flush()
+        task = asyncio.create_task(self.run(), name="collect.drain")
+        try:
+            async with asyncio.timeout(within_s):
+                await self._outbox.emptied()
+        except TimeoutError:
+            self._log.warning("collect.left", bytes=self._outbox.depth_bytes)
+        finally:
+            task.cancel()
+
+    async def _serve(self, channel: Channel) -> None:
+        await channel.send(["hello", 1, self._outbox.boot])
+        match await channel.receive():
+            case [["welcome", int(last)]]:
+                pass
+            case answer:
+                raise TrustError(f"seal: got {str(answer)[:80]}, want welcome")
+        if again := self._outbox.resume(last):
+            await channel.send(*again)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._send(channel), name="collect.send")
+            tasks.create_task(self._answers(channel), name="collect.answers")
+
+    async def _send(self, channel: Channel) -> None:
+        while True:
+            await self._outbox.filled.wait()
+            if messages := self._outbox.unsent(time.time_ns()):
+                await channel.send(*messages)
+
+    async def _answers(self, channel: Channel) -> None:
+        while True:
+            for message in await channel.receive():
+                match message:
+                    case ["ack", int(last)]:
+                        self._counts.sealed += self._outbox.acknowledge(last)
+                    case ["refused", int(sequence), str(reason)]:
+                        self._counts.refused += 1
+                        self._log.error("collect.refused", sequence=sequence, why=reason)
+                        self._outbox.refuse(sequence)
+                    case ["full", int()]:
+                        await asyncio.sleep(1.0)
+                        await channel.send(*self._outbox.in_flight())
+                    case _:
+                        raise TrustError(f"seal: got {str(message)[:80]}, want ack, refused or full")
+
+
+async def run_collect(config: GatewayConfig) -> None:
+    """Run collect until it is cancelled."""
+    log = start_logs("collect")
+    counts = CollectCounts()
+    outbox = Outbox(most_bytes=config.collect.queue_mb << 20)
+    collector = Collector(config, outbox, counts, log)
+    link = SealLink(config, outbox, counts, log)
+    collector.announce()
+    socket = config.run_folder / "collect.metrics.sock"
+    metrics = await serve_metrics("collect", counts, socket=socket, address=config.collect.metrics)
+    log.info("collect.ready", devices=len(config.devices), buses=len(collector.buses))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(link.run(), name="collect.seal")
+            tasks.create_task(collector.beat(), name="collect.beat")
+            for bus, devices in collector.buses.items():
+                tasks.create_task(collector.poll_bus(devices), name=f"collect.bus {bus}")
+    finally:
+        await collector.close()
+        await link.drain(within_s=2.0)
+        for server in metrics:
+            server.close()

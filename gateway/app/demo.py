@@ -1,0 +1,285 @@
+"""`wattseal demo`: a whole site on one machine, each part a process of its own.
+
+The simulated factory runs `SPEED` times faster than the clock, so that a figure settles within seconds.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.app.broker import running_broker
+from gateway.app.metrics import read_metrics
+from gateway.app.supervisor import Child, wattseal
+from gateway.errors import GatewayError
+from gateway.north.pki import make_dev_ca
+
+SPEED = 300
+GATEWAY, LEDGER, LINE, ZONE = "gw1", "demo", "filling", "DEMO"
+FACTOR_G_PER_KWH = 400
+SETTLED_NS = 2_000_000_000
+"""A figure counts as settled this long after the fault."""
+
+_GATEWAY_TOML = """\
+# Made by `wattseal demo`: the simulated factory, {speed} plant seconds a second.
+[gateway]
+id = "{gateway}"
+site = "demo"
+state = "gateway"
+
+[seal]
+key = "pki/{gateway}.epoch.key"
+witness = "pki/{ledger}.vkey"
+checkpoint_s = 0.5
+
+[forward]
+broker = "127.0.0.1:{broker_port}"
+ca = "pki/ca.pem"
+cert = "pki/{gateway}.pem"
+key = "pki/{gateway}.key"
+
+[interval]
+period_s = 1
+{devices}
+[lines.{line}]
+zone = "{zone}"
+energy = ["compressor.import_energy", "press.import_energy", "hvac.import_energy", "filler.import_energy"]
+count_good = "plc.good_count"
+count_total = "plc.total_count"
+"""
+
+_DEVICE_TOML = """
+[devices.{name}]
+template = "{template}"
+url = "tcp://127.0.0.1:{port}"
+unit_id = {unit_id}
+period_s = 0.2
+"""
+
+_LEDGER_TOML = """\
+# Made by `wattseal demo`.
+[ledger]
+name = "{ledger}"
+state = "ledger"
+key = "pki/{ledger}.sign.key"
+factors = "factors.toml"
+
+[broker]
+broker = "127.0.0.1:{broker_port}"
+ca = "pki/ca.pem"
+cert = "pki/{ledger}.pem"
+key = "pki/{ledger}.key"
+
+[gateways.{gateway}]
+key = "pki/{gateway}.vkey"
+"""
+
+_FACTORS_TOML = """\
+# A made-up grid for the demonstration: constant.
+[[factors]]
+provider = "demo"
+zone = "{zone}"
+signal = "average"
+type = "lifecycle"
+start = "2020-01-01T00:00:00Z"
+end = "2040-01-01T00:00:00Z"
+value = "{factor}"
+unit = "g/kWh"
+state = "final"
+method = "constant"
+source = "made up for the demonstration"
+"""
+
+_DEVICES = (
+    # name, template, unit id, rated power in W (of the plant's time)
+    ("compressor", "eastron-sdm630", 1, 700_000),
+    ("press", "abb-b23", 2, 1_200_000),
+    ("hvac", "schneider-iem3000", 3, 200_000),
+    ("filler", "abb-b23", 4, 800_000),
+    ("plc", "wattseal-plant-plc", 5, None),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What the demo shows at one moment.
+
+    metrics: every process' own, by name. line: sums of the line over the last intervals, or None yet.
+    """
+
+    elapsed_s: float
+    readings_per_s: float
+    metrics: Mapping[str, float]
+    line: "LineSums | None"
+    faulty: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineSums:
+    """Energy, CO2e and units of the line, in all and per unit of late."""
+
+    energy_kwh: float
+    co2e_kg: float
+    units: float
+    kg_per_unit_now: float | None
+
+
+@dataclass(slots=True)
+class Site:
+    """A running demonstration."""
+
+    folder: Path
+    control: Path
+    fault_ns: int | None = None
+    children: dict[str, Child] = field(default_factory=dict)
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the gateway's sockets are."""
+        return self.folder / "gateway" / "run"
+
+    async def metrics(self) -> dict[str, float]:
+        """Return the metrics of all processes that answer."""
+        found: dict[str, float] = {}
+        sockets = [self.run_folder / f"{name}.metrics.sock" for name in ("collect", "seal", "forward")]
+        for socket in (*sockets, self.folder / "ledger" / "run" / "ledger.metrics.sock"):
+            with contextlib.suppress(OSError, TimeoutError):
+                found |= await read_metrics(socket)
+        return found
+
+    async def command(self, line: str) -> Any:
+        """Tell the plant something, such as `fault compressor-valve`."""
+        reader, writer = await asyncio.open_unix_connection(self.control)
+        writer.write(f"{line}\n".encode())
+        answer = json.loads(await reader.readline())
+        writer.close()
+        return answer
+
+    async def break_compressor(self) -> None:
+        """Inject the fault that the demo is about."""
+        await self.command("fault compressor-valve")
+        self.fault_ns = time.time_ns()
+
+
+def write_site(folder: Path, *, broker_port: int, plant_port: int) -> None:
+    """Write the configuration files of the demonstration."""
+    devices = ""
+    for name, template, unit_id, rated_w in _DEVICES:
+        devices += _DEVICE_TOML.format(name=name, template=template, port=plant_port, unit_id=unit_id)
+        devices += f"rated_power_w = {rated_w * SPEED}  # {rated_w} W, {SPEED} times as fast\n" if rated_w else ""
+    names = {"gateway": GATEWAY, "ledger": LEDGER, "line": LINE, "zone": ZONE, "broker_port": broker_port}
+    texts = {
+        "gateway.toml": _GATEWAY_TOML.format(**names, devices=devices, speed=SPEED),
+        "ledger.toml": _LEDGER_TOML.format(**names),
+        "factors.toml": _FACTORS_TOML.format(**names, factor=FACTOR_G_PER_KWH),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+@contextlib.asynccontextmanager
+async def running_plant(folder: Path, *, seed: int) -> AsyncIterator[tuple[int, Path]]:
+    """Run the simulated factory; yield its Modbus port and its control socket."""
+    control = folder / "plant.sock"
+    with (folder / "plant.log").open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "hil.plant", "--port", "0", "--speed", str(SPEED)),
+            *("--seed", str(seed), "--control", str(control)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+        )
+    try:
+        async with asyncio.timeout(20):
+            said = await process.stdout.readline() if process.stdout else b""
+        if not said:
+            raise GatewayError(f"demo: the simulated factory did not start; see {folder / 'plant.log'}")
+        yield json.loads(said)["listening"][0]["port"], control
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def running_site(folder: Path, *, seed: int = 1) -> AsyncIterator[Site]:
+    """Run plant, broker, ledger and gateway in folder; end them all on leaving, collect first."""
+    make_dev_ca(folder / "pki", gateways=[GATEWAY], ledger=LEDGER, hosts=["127.0.0.1", "localhost"])
+    async with contextlib.AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(running_broker(folder / "broker", pki=folder / "pki", ledger=LEDGER))
+        plant_port, control = await stack.enter_async_context(running_plant(folder, seed=seed))
+        write_site(folder, broker_port=broker.port, plant_port=plant_port)
+        site = Site(folder=folder, control=control)
+        commands = {
+            "ledger": wattseal("ledger", "run", str(folder / "ledger.toml")),
+            **{name: wattseal(name, str(folder / "gateway.toml")) for name in ("seal", "forward", "collect")},
+        }
+        log = stack.enter_context((folder / "processes.log").open("ab"))
+        tasks = []
+        for name, command in commands.items():
+            child = Child(name, command, on_start=lambda *_: None, errors=log)
+            site.children[name] = child
+            tasks.append(asyncio.create_task(child.keep(), name=f"demo.{name}"))
+        try:
+            yield site
+        finally:
+            for task in tasks:
+                task.cancel()
+            for name in ("collect", "seal", "forward", "ledger"):
+                await site.children[name].stop()
+
+
+async def settled(site: Site, *, within_s: float = 20.0) -> dict[str, float]:
+    """End collect, then wait until the ledger has a receipt out for every leaf; return the last metrics."""
+    collect = await read_metrics(site.run_folder / "collect.metrics.sock")
+    site.children["collect"].released = True
+    await site.children["collect"].stop()
+    metrics: dict[str, float] = {}
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            while True:
+                metrics = await site.metrics()
+                size = metrics.get("wattseal_seal_log_size", -1)
+                if size > 0 and size == metrics.get("wattseal_seal_receipt_size"):
+                    break
+                await asyncio.sleep(0.1)
+    return {**collect, **metrics}
+
+
+async def run_demo(
+    folder: Path,
+    *,
+    seconds: float | None,
+    fault_after_s: float,
+    show: Callable[[Snapshot], None],
+    look: Callable[[Path], LineSums | None],
+) -> tuple[Site, dict[str, float]]:
+    """Run the demonstration for some seconds, or until cancelled; return the site and the last metrics.
+
+    look: reads the line's sums from the ledger's folder.
+    """
+    async with running_site(folder) as site:
+        began, readings, asked = time.monotonic(), 0.0, time.monotonic()
+        with contextlib.suppress(asyncio.CancelledError):
+            while seconds is None or time.monotonic() - began < seconds:
+                await asyncio.sleep(0.5)
+                metrics, now = await site.metrics(), time.monotonic()
+                total = metrics.get("wattseal_collect_readings_total", 0.0)
+                show(
+                    Snapshot(
+                        elapsed_s=now - began,
+                        readings_per_s=(total - readings) / (now - asked),
+                        metrics=metrics,
+                        line=look(folder),
+                        faulty=site.fault_ns is not None,
+                    )
+                )
+                readings, asked = total, now
+                if site.fault_ns is None and now - began >= fault_after_s:
+                    await site.break_compressor()
+        return site, await settled(site)

@@ -1,0 +1,34 @@
+"""Reads configuration files from disk; the only place that knows where templates are."""
+
+from importlib import resources
+from pathlib import Path
+
+from gateway.config import GatewayConfig, LedgerConfig, parse_gateway, parse_ledger
+from gateway.errors import ConfigError
+
+
+def load_gateway(path: Path) -> GatewayConfig:
+    """Return what gateway.toml says. Raises ConfigError; relative paths are taken from the file's folder."""
+    return parse_gateway(_text(path), name=path.name, folder=path.resolve().parent, template_text=template_text)
+
+
+def load_ledger(path: Path) -> LedgerConfig:
+    """Return what ledger.toml says. Raises ConfigError; relative paths are taken from the file's folder."""
+    return parse_ledger(_text(path), name=path.name, folder=path.resolve().parent)
+
+
+def template_text(name: str) -> str:
+    """Return the text of a device template. Raises KeyError where there is none."""
+    found = resources.files("gateway").joinpath("devices", f"{name}.toml")
+    if not found.is_file():
+        raise KeyError(name)
+    return found.read_text(encoding="utf-8")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as e:
+        raise ConfigError(f"{path}: {e.strerror}, want a readable file") from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: byte {e.start} is not UTF-8, want a TOML file") from e

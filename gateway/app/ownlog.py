@@ -1,0 +1,56 @@
+"""The ledger's own log: factors, accepted checkpoints, decisions. The same kind of log as a gateway's."""
+
+from gateway.clock import WallClock
+from gateway.codec.bodies import epoch_body, event_body
+from gateway.codec.leaves import parse, seal
+from gateway.codec.pack import pack, unpack
+from gateway.errors import LogError, TrustError
+from gateway.store.segments import Log
+from gateway.tlog import checkpoint as checkpoints
+from gateway.tlog.checkpoint import Checkpoint
+from gateway.tlog.note import Signer
+
+
+class OwnLog:
+    """One writer. `commit` makes durable what was appended, and signs it. Raises LogError when it cannot be trusted."""
+
+    def __init__(self, log: Log, *, signer: Signer, clock: WallClock | None = None) -> None:
+        self.log, self._signer = log, signer
+        self._clock = clock or WallClock()
+        if log.checkpoint is not None:
+            try:
+                checkpoints.verify(log.checkpoint, origin=log.origin, verifier=signer.verifier)
+            except TrustError as e:
+                raise LogError(f"{log.origin}: the checkpoint on disk is not by this ledger's key: {e}") from e
+        self._epoch = self._last_epoch() + 1
+        self.append("epoch", epoch_body(self._epoch, signer.verifier.vkey, {"type": "unattested"}))
+        self.append("event", event_body("ledger.started", self._clock.read().t_ns, {"log_size": log.durable}))
+        self.commit()
+
+    def append(self, kind: str, body: bytes) -> int:
+        """Add a leaf and return its index; durable after `commit`."""
+        return self.log.append(seal(kind, body, clock=self._clock.read()))
+
+    def event(self, what: str, about: dict[str, str | int]) -> int:
+        """Add an event leaf."""
+        return self.append("event", event_body(what, self._clock.read().t_ns, about))
+
+    def commit(self) -> None:
+        """Make durable what was appended, then sign it. Raises StoreFull when there is no room."""
+        size = self.log.commit()
+        if size == self.log.signed:
+            return
+        root = self.log.root(size)
+        note = checkpoints.sign(Checkpoint(origin=self.log.origin, size=size, root=root), self._signer)
+        self.log.record(note, pack(self._epoch), size, root)
+
+    def _last_epoch(self) -> int:
+        """Return the number of the newest epoch: as recorded, or in a leaf that no checkpoint covers yet."""
+        epoch: int = unpack(self.log.heads) if self.log.heads else 0
+        index = self.log.signed
+        while index < self.log.durable:
+            bodies = self.log.read(index, 1 << 20, self.log.durable)
+            leaves = [parse(body) for body in bodies if body is not None]
+            epoch = max([epoch, *(leaf.body["epoch"] for leaf in leaves if leaf.kind == "epoch")])
+            index += len(bodies)
+        return epoch

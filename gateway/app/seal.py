@@ -1,0 +1,194 @@
+"""The seal process: no network, the log and its key; one socket for collect, one for forward."""
+
+import asyncio
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.app.channel import Channel, listen
+from gateway.app.logs import start_logs
+from gateway.app.metrics import serve_metrics
+from gateway.app.sealer import Sealer
+from gateway.codec.frames import Message, pack_leaves
+from gateway.config import GatewayConfig
+from gateway.errors import TrustError
+from gateway.store.files import RealFiles
+from gateway.store.segments import Log, StoreFull
+from gateway.tlog.note import Signer, Verifier
+
+IDLE_S = 10.0
+"""A read that waits longer is answered `idle`."""
+
+
+class SealServer:
+    """Serves one Sealer on two sockets."""
+
+    def __init__(self, sealer: Sealer, log: FilteringBoundLogger) -> None:
+        self._sealer, self._log = sealer, log
+        self._grown = asyncio.Condition()
+        self._collect: Channel | None = None
+        self._stalled: int | None = None
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def inlet(self, channel: Channel) -> None:
+        """Serve collect: the newest connection counts, an older one is closed."""
+        if self._collect is not None:
+            self._collect.close()
+        self._collect, self._stalled = channel, None
+        welcomed = False
+        while True:
+            messages = await _receive(channel)
+            if not welcomed:
+                match messages.pop(0):
+                    case ["hello", 1, bytes(boot)] if len(boot) == 8:
+                        await channel.send(["welcome", self._sealer.welcome(boot)])
+                        welcomed = True
+                    case _:
+                        await channel.send(["error", 'want ["hello", 1, boot]'])
+                        return
+            if messages and channel is self._collect:
+                await self._puts(channel, messages)
+
+    async def _puts(self, channel: Channel, messages: list[Message]) -> None:
+        """Seal what has arrived in one group commit, then answer.
+
+        After a `full`, whatever was already under way is passed over until collect sends that batch again:
+        else the log would lose the order.
+        """
+        answers: list[Message] = []
+        nonsense: Message | None = None
+        taken: list[int] = []
+        for message in messages:
+            match message:
+                case ["put", int(sequence), str(kind), bytes(body)]:
+                    if self._stalled in {None, sequence} and not self._put(sequence, kind, body, taken, answers):
+                        break
+                case _:
+                    nonsense = message
+                    break
+        try:
+            self._sealer.commit()
+        except StoreFull as e:
+            taken, answers = [], [self._stall(taken[0], str(e))]
+        if taken:
+            answers.insert(0, ["ack", taken[-1]])
+        if nonsense is not None:
+            answers.append(["error", 'want ["put", seq, kind, body]'])
+        if answers:
+            await channel.send(*answers)
+        if nonsense is not None:
+            raise TrustError(f"inlet: got {str(nonsense)[:80]}")
+
+    def _put(self, sequence: int, kind: str, body: bytes, taken: list[int], answers: list[Message]) -> bool:
+        """Hand one batch to the sealer; return False when it has no room."""
+        try:
+            self._sealer.put(sequence, kind, body)
+            taken.append(sequence)
+        except TrustError as e:
+            self._log.warning("seal.refused", sequence=sequence, kind=kind[:20], why=str(e))
+            answers.append(["refused", sequence, str(e)])
+        except StoreFull as e:
+            answers.append(self._stall(sequence, str(e)))
+            return False
+        if self._stalled is not None:
+            self._log.info("seal.room")
+        self._stalled = None
+        return True
+
+    def _stall(self, sequence: int, why: str) -> Message:
+        if self._stalled is None:
+            self._log.error("seal.full", why=why)
+        self._stalled = sequence
+        return ["full", sequence]
+
+    async def outlet(self, channel: Channel) -> None:
+        """Serve forward: reads and receipts. A long poll does not hold up a receipt."""
+        waiting: asyncio.Task[None] | None = None
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                for message in await _receive(channel):
+                    match message:
+                        case ["hello", 1]:
+                            await channel.send(["position", self._sealer.receipted, self._sealer.signed])
+                        case ["read", int(first), int(most_bytes)] if first >= 0 and most_bytes > 0:
+                            if waiting is not None:
+                                waiting.cancel()
+                            waiting = tasks.create_task(self._read(channel, first, most_bytes), name="seal.read")
+                        case ["receipt", bytes(note)]:
+                            await channel.send(self._receipt(note))
+                        case _:
+                            await channel.send(["error", "want hello, read or receipt"])
+                            raise TrustError(f"outlet: got {str(message)[:80]}")
+
+    async def _read(self, channel: Channel, first: int, most_bytes: int) -> None:
+        try:
+            async with asyncio.timeout(IDLE_S), self._grown:
+                await self._grown.wait_for(lambda: self._sealer.signed > first)
+        except TimeoutError:
+            await channel.send(["idle"])
+            return
+        leaves, checkpoint = self._sealer.chunk(first, most_bytes)
+        await channel.send(["chunk", first, pack_leaves(leaves), checkpoint])
+
+    def _receipt(self, note: bytes) -> Message:
+        try:
+            return ["receipted", self._sealer.receive(note)]
+        except TrustError as e:
+            self._log.warning("seal.receipt_refused", why=str(e))
+            return ["refused", 0, str(e)]
+
+    async def beat(self, every_s: float) -> None:
+        """Sign what is durable at every beat, tell the readers, keep the disk budget; until something fails."""
+        while True:
+            await asyncio.wait({self.failed}, timeout=every_s)
+            if self.failed.done():
+                self.failed.result()
+            if done := self._sealer.tidy():
+                self._log.warning("seal.dropped", what=done)
+            if self._sealer.sign():
+                async with self._grown:
+                    self._grown.notify_all()
+
+
+async def _receive(channel: Channel) -> list[Message]:
+    try:
+        return await channel.receive()
+    except TrustError as e:
+        await channel.send(["error", str(e)])
+        raise
+
+
+async def run_seal(config: GatewayConfig, *, isolated: bool) -> None:
+    """Run the seal until it is cancelled. Raises LogError when the log cannot be trusted.
+
+    isolated: whether the process has given up its network (app/isolation.py), which must come before the loop.
+    """
+    log = start_logs("seal")
+    if not isolated:
+        log.warning(
+            "seal.network", why="the kernel refused an empty network namespace; the service manager must give one"
+        )
+    section = config.seal
+    sealer = Sealer(
+        Log.open(RealFiles(config.log_folder), origin=config.origin),
+        signer=Signer.from_text(_text(section.key)),
+        witness=Verifier.from_vkey(_text(section.witness)),
+        budget_bytes=section.budget_mb << 20,
+        keep_bytes=section.keep_mb << 20,
+        drop_readings=section.full == "drop-readings",
+    )
+    sealer.counts.isolated = int(isolated)
+    server = SealServer(sealer, log)
+    inlet = await listen(config.run_folder / "inlet.sock", server.inlet, failed=server.failed, mode=0o660)
+    outlet = await listen(config.run_folder / "outlet.sock", server.outlet, failed=server.failed, mode=0o660)
+    metrics = await serve_metrics("seal", sealer.counts, socket=config.run_folder / "seal.metrics.sock")
+    log.info("seal.ready", size=sealer.signed, receipted=sealer.receipted, isolated=isolated)
+    try:
+        await server.beat(section.checkpoint_s)
+    finally:
+        for listener in (inlet, outlet, *metrics):
+            listener.close()
+
+
+def _text(path: Path) -> str:
+    return path.read_text().strip()

@@ -1,0 +1,195 @@
+"""What a figure says: plain rows, each naming the leaves that it rests on.
+
+A cell is one interval of a line's grid, [start, end). Its energy stands in one `Figure` a meter and factor window;
+its sums stand in one `LineFigure`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from gateway.carbon.energy import UNIT_PLACES, Flag
+from gateway.carbon.exact import ratio, shifted, times, total
+
+CALC_VERSION = "1"
+"""Raised whenever the same leaves would give another figure."""
+
+SCOPE = "2"
+METHOD = "LB"
+
+Flags = frozenset[Flag]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """Energy and CO2e of one meter over [start_ns, end_ns), within one cell and one factor window.
+
+    cell_start_ns: where the cell starts. energy_mwh: None exactly where nothing was booked; why is in the flags.
+    co2e_g: exact, unrounded; None where there is no energy or no factor, never 0 for that.
+    register_start, register_end, start_leaf_index, end_leaf_index: the two readings between which the energy was
+        measured, in the register's unit; they lie outside of [start_ns, end_ns) where it was spread or split. Where
+        nothing was booked: the newest reading that was believed, and the leaf at or after the cell's end.
+    leaf_hash, clock_state, clock_offset_ms: of the end leaf.
+    """
+
+    gateway: str
+    line: str
+    site: str
+    meter: str
+    serial: str
+    meter_class: str
+    cell_start_ns: int
+    start_ns: int
+    end_ns: int
+    register_start: Decimal | None
+    register_end: Decimal | None
+    register_unit: str
+    energy_mwh: int | None
+    flags: Flags
+    zone: str
+    factor_g_per_kwh: Decimal | None
+    factor_source: str
+    factor_type: str
+    factor_state: str
+    factor_version: str
+    factor_leaf_index: int | None
+    co2e_g: Decimal | None
+    clock_state: int
+    clock_offset_ms: Decimal
+    start_leaf_index: int | None
+    end_leaf_index: int
+    leaf_hash: bytes
+
+    @property
+    def quality(self) -> str:
+        """How the energy came about: measured, time_estimated (total measured, distribution not) or missing."""
+        if self.energy_mwh is None:
+            return "missing"
+        return "time_estimated" if Flag.TIME_ESTIMATED in self.flags else "measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineFigure:
+    """One line over one cell: sums over its meters and counters.
+
+    energy_mwh: the sum of what was booked; None where nothing was. meters, meters_booked: how many energy meters the
+    line has, and how many of them have energy here. co2e_g: None where any booked part has no factor.
+    units_good, units_total: None where no such counter has a count here.
+    """
+
+    gateway: str
+    line: str
+    site: str
+    start_ns: int
+    end_ns: int
+    energy_mwh: int | None
+    meters: int
+    meters_booked: int
+    co2e_g: Decimal | None
+    units_good: Decimal | None
+    units_total: Decimal | None
+    flags: Flags
+    leaf_index: int
+
+    @property
+    def units(self) -> Decimal | None:
+        """The units that a figure is per: the good ones; where a line does not count those, all."""
+        return self.units_good if self.units_good is not None else self.units_total
+
+    @property
+    def complete(self) -> bool:
+        """Whether energy, CO2e and units are all known, so that the cell may enter a ratio."""
+        return self.meters_booked == self.meters and self.co2e_g is not None and self.units is not None
+
+    @property
+    def kg_per_unit(self) -> Decimal | None:
+        """CO2e in kg for one unit, rounded at output; None where the cell is not complete or made nothing."""
+        if not self.complete or self.co2e_g is None or not self.units:
+            return None
+        return _kg_per_unit(self.co2e_g, self.units)
+
+    @property
+    def coverage_pct(self) -> Decimal:
+        """How many of the line's meters have energy here, in percent, to two places."""
+        return _pct(self.meters_booked, self.meters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """All that is said of one cell. A later Cell with the same start replaces it whole."""
+
+    line: LineFigure
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over cells; every sum exact.
+
+    co2e_g: the sum of the rows that have it; rows_without_co2e says how many do not.
+    shared_co2e_g, shared_units: over the complete cells alone, so that their ratio compares like with like.
+    """
+
+    cells: int
+    complete_cells: int
+    rows: int
+    rows_without_co2e: int
+    meters: int
+    meters_booked: int
+    energy_mwh: int
+    co2e_g: Decimal
+    units_good: Decimal
+    units_total: Decimal
+    shared_co2e_g: Decimal
+    shared_units: Decimal
+
+    @classmethod
+    def of(cls, cells: Iterable[Cell]) -> "Totals":
+        """Return the sums of these cells."""
+        held = list(cells)
+        lines = [cell.line for cell in held]
+        rows = [row for cell in held for row in cell.figures]
+        complete = [line for line in lines if line.complete]
+        return cls(
+            cells=len(lines),
+            complete_cells=len(complete),
+            rows=len(rows),
+            rows_without_co2e=sum(row.co2e_g is None for row in rows),
+            meters=sum(line.meters for line in lines),
+            meters_booked=sum(line.meters_booked for line in lines),
+            energy_mwh=sum(row.energy_mwh for row in rows if row.energy_mwh is not None),
+            co2e_g=total(row.co2e_g for row in rows if row.co2e_g is not None),
+            units_good=total(line.units_good for line in lines if line.units_good is not None),
+            units_total=total(line.units_total for line in lines if line.units_total is not None),
+            shared_co2e_g=total(line.co2e_g for line in complete if line.co2e_g is not None),
+            shared_units=total(line.units for line in complete if line.units is not None),
+        )
+
+    @property
+    def kg_per_unit(self) -> Decimal | None:
+        """CO2e in kg for one unit: sum over sum, never a mean of ratios; None without units. Rounded here."""
+        return _kg_per_unit(self.shared_co2e_g, self.shared_units) if self.shared_units else None
+
+    @property
+    def coverage_pct(self) -> Decimal:
+        """How many of the meters' cells have energy, in percent, to two places."""
+        return _pct(self.meters_booked, self.meters)
+
+
+def units_of(thousandths: int) -> Decimal:
+    """Return a count as units, whole where it is whole."""
+    whole, part = divmod(thousandths, 10**UNIT_PLACES)
+    return shifted(thousandths, -UNIT_PLACES) if part else Decimal(whole)
+
+
+def flag_text(flags: Flags) -> str:
+    """Return flags as one word list, in the order of Flag, joined by semicolons."""
+    return ";".join(flag for flag in Flag if flag in flags)
+
+
+def _kg_per_unit(co2e_g: Decimal, units: Decimal) -> Decimal:
+    return ratio(co2e_g, times(units, 1000))
+
+
+def _pct(part: int, whole: int) -> Decimal:
+    return ratio(100 * part, whole, 2) if whole else Decimal(0)

@@ -1,0 +1,61 @@
+"""The `wattseal` command. `ems-admin` and `ems-export` are thin aliases."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from gateway.cli import audit, develop, inspect, serve
+from gateway.errors import ConfigError, GatewayError
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="wattseal", prog_name="wattseal")
+def wattseal() -> None:
+    r"""A gateway that a plant can trust with its carbon figure.
+
+    \b
+    Try it:      wattseal demo --seconds 30 --out demo-out
+    Check it:    wattseal verify demo-out/export
+    """
+
+
+for _module in (inspect, serve, audit, develop):
+    for _command in _module.COMMANDS:
+        wattseal.add_command(_command)
+
+
+def run(arguments: Sequence[str], *, name: str = "wattseal") -> int:
+    """Run the command; return its exit code: 0 done, 1 failed, 2 a file or an argument is wrong."""
+    try:
+        result = wattseal.main(args=list(arguments), prog_name=name, standalone_mode=False)
+    except click.ClickException as e:
+        e.show()
+        return EXIT_CONFIG
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except ConfigError as e:
+        sys.stderr.write(f"{e}\n")
+        return EXIT_CONFIG
+    except GatewayError as e:
+        sys.stderr.write(f"{name}: {e}\n")
+        return EXIT_FAILED
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """Run `wattseal`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def admin() -> None:
+    """Run `ems-admin`: `wattseal` under the name that our users' manuals give."""
+    sys.exit(run(sys.argv[1:], name="ems-admin"))
+
+
+def export() -> None:
+    """Run `ems-export`: `wattseal export`."""
+    sys.exit(run(["export", *sys.argv[1:]], name="ems-export"))

@@ -1,0 +1,5 @@
+"""`python -m gateway.cli`: the wattseal command."""
+
+from gateway.cli import main
+
+main()

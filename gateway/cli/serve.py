@@ -1,0 +1,84 @@
+"""Commands that run until they are stopped: one a process, for systemd; and all of a gateway's."""
+
+from pathlib import Path
+
+import click
+
+from gateway.app.entry import run_until_stopped
+from gateway.app.load import load_gateway, load_ledger
+
+_FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+
+
+@click.command()
+@_FILE
+def run(file: Path) -> None:
+    """Run a gateway: seal, forward and collect, each in its process.
+
+    Example: wattseal run gateway.toml
+    """
+    from gateway.app.supervisor import run_gateway
+
+    load_gateway(file)
+    run_until_stopped(run_gateway(file))
+
+
+@click.command()
+@_FILE
+def collect(file: Path) -> None:
+    """Run the OT side alone: poll the meters, hand rows to the seal."""
+    from gateway.app.collect import run_collect
+
+    run_until_stopped(run_collect(load_gateway(file)))
+
+
+@click.command()
+@_FILE
+def seal(file: Path) -> None:
+    """Run the seal alone: the log and its key, no network."""
+    from gateway.app.isolation import drop_network
+    from gateway.app.seal import run_seal
+
+    config = load_gateway(file)
+    run_until_stopped(run_seal(config, isolated=drop_network()))
+
+
+@click.command()
+@_FILE
+def forward(file: Path) -> None:
+    """Run the DMZ side alone: publish sealed leaves, bring receipts back."""
+    from gateway.app.forward import run_forward
+
+    run_until_stopped(run_forward(load_gateway(file)))
+
+
+@click.group()
+def ledger() -> None:
+    """The ledger: verify, keep, cosign, compute."""
+
+
+@ledger.command("run")
+@_FILE
+def ledger_run(file: Path) -> None:
+    """Run the ledger until it is stopped.
+
+    Example: wattseal ledger run ledger.toml
+    """
+    from gateway.app.ledger import run_ledger
+
+    run_until_stopped(run_ledger(load_ledger(file)))
+
+
+@ledger.command("rebuild")
+@_FILE
+def ledger_rebuild(file: Path) -> None:
+    """Delete the projections and make them again from the logs.
+
+    Example: wattseal ledger rebuild ledger.toml
+    """
+    from gateway.app.rebuild import rebuild
+
+    click.echo(rebuild(load_ledger(file)))
+
+
+COMMANDS = (run, collect, seal, forward, ledger)

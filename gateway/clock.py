@@ -1,0 +1,73 @@
+"""The wall clock and what the kernel knows of it."""
+
+import ctypes
+import time
+from collections.abc import Callable
+
+from gateway.model import Clock, ClockState
+
+STEP_NS = 1_000_000_000
+"""A wall clock that moves this much more or less than the monotonic one was stepped."""
+
+_TIME_ERROR = 5
+_STA_UNSYNC = 0x0040
+_STA_NANO = 0x2000
+
+
+class _Timex(ctypes.Structure):
+    """`struct timex` of adjtimex(2) on 64-bit Linux; only reads."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_byte * 512),
+    )
+
+
+def kernel_state() -> tuple[ClockState, int]:
+    """Return whether the kernel's clock is disciplined, and its estimated error in ns (adjtimex(2))."""
+    timex = _Timex()
+    answer = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+    if answer < 0 or answer == _TIME_ERROR or timex.status & _STA_UNSYNC:
+        return ClockState.UNSYNCHRONISED, 0
+    return ClockState.SYNCHRONISED, timex.offset if timex.status & _STA_NANO else timex.offset * 1000
+
+
+class WallClock:
+    """Reads the time with its state; remembers a floor that it must not fall below.
+
+    floor_ns: the newest time known for sure to have passed: an earlier reading is SUSPECT.
+    """
+
+    def __init__(
+        self,
+        *,
+        floor_ns: int = 0,
+        wall: Callable[[], int] = time.time_ns,
+        steady: Callable[[], int] = time.monotonic_ns,
+        state: Callable[[], tuple[ClockState, int]] = kernel_state,
+    ) -> None:
+        self._floor_ns = floor_ns
+        self._wall, self._steady, self._state = wall, steady, state
+        self._last = (wall(), steady())
+        self._asked_ns = -(10**18)
+        self._answer = (ClockState.UNSYNCHRONISED, 0)
+        self.stepped_ns = 0
+
+    def read(self) -> Clock:
+        """Return the time now. `stepped_ns` then holds how far the clock was stepped since the last reading."""
+        wall, steady = self._wall(), self._steady()
+        moved = (wall - self._last[0]) - (steady - self._last[1])
+        self._last = (wall, steady)
+        self.stepped_ns = moved if abs(moved) >= STEP_NS else 0
+        if steady - self._asked_ns >= 1_000_000_000:
+            self._asked_ns, self._answer = steady, self._state()
+        state, offset_ns = self._answer
+        if wall < self._floor_ns or self.stepped_ns:
+            return Clock(t_ns=wall, state=ClockState.SUSPECT, offset_ns=offset_ns)
+        self._floor_ns = wall
+        return Clock(t_ns=wall, state=state, offset_ns=offset_ns)

@@ -1,0 +1,1 @@
+"""Words on a wire to numbers and leaves, and back. Pure."""

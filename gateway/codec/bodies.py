@@ -1,0 +1,91 @@
+"""Bodies of leaves, made from the model's types.
+
+Normative form: docs/log.md, section 1, "Bodies".
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from gateway.codec.pack import pack
+from gateway.model import Factor, Interval, LineSchema, Quality, Row, Schema, Value
+
+
+def readings_body(rows: Sequence[Row]) -> bytes:
+    """Return the body of a readings leaf: the rows in order, each as one packed struct."""
+    return pack({"rows": [_row(row) for row in rows]})
+
+
+def _row(row: Row) -> list[Any]:
+    schema, qualities = row.schema, row.qualities
+    if qualities is None:
+        values = schema.layout.pack(*_plain(row)) if schema.has_text else schema.layout.pack(*row.values)
+        return [schema.id, row.source_time_ns, values, None, row.status or None]
+    packed = None if all(q == Quality.BAD for q in qualities) else schema.layout.pack(*_plain(row))
+    return [schema.id, row.source_time_ns, packed, bytes(qualities), row.status or None]
+
+
+def _plain(row: Row) -> Iterator[Value | bytes]:
+    for value, column in zip(row.values, row.schema.columns, strict=True):
+        if column.store[0] == "s":
+            yield b"" if value is None else str(value).encode()
+        else:
+            yield 0 if value is None else value
+
+
+def schema_body(schema: Schema) -> bytes:
+    """Return the body of a schema leaf for readings."""
+    columns = [[c.name, c.unit, c.store] for c in schema.columns]
+    return pack({"id": schema.id, "device": schema.device, "columns": columns})
+
+
+def line_body(line: LineSchema) -> bytes:
+    """Return the body of a schema leaf for intervals."""
+    columns = [
+        [c.point, c.unit, str(c.role), _text(c.modulus), c.rated_power_w, c.meter_class, c.serial] for c in line.columns
+    ]
+    head = {"name": line.name, "site": line.site, "zone": line.zone, "period_s": line.period_s}
+    return pack({"id": line.id, "line": head, "columns": columns})
+
+
+def interval_body(interval: Interval) -> bytes:
+    """Return the body of an interval leaf."""
+    samples = [[s.source_time_ns, s.raw, _text(s.value), int(s.quality), s.status or None] for s in interval.samples]
+    return pack({"schema": interval.schema_id, "t": interval.t_ns, "samples": samples})
+
+
+def event_body(what: str, t_ns: int, about: Mapping[str, Any]) -> bytes:
+    """Return the body of an event leaf. about: strings, numbers, and lists of them."""
+    return pack({"what": what, "t": t_ns, "about": dict(about)})
+
+
+def epoch_body(epoch: int, vkey: str, binding: Mapping[str, Any]) -> bytes:
+    """Return the body of an epoch leaf: vkey signs from here on."""
+    return pack({"epoch": epoch, "key": vkey, "binding": dict(binding)})
+
+
+def factor_body(factor: Factor) -> bytes:
+    """Return the body of a factor leaf."""
+    return pack(
+        {
+            "key": list(factor.key),
+            "start": factor.start_ns,
+            "end": factor.end_ns,
+            "value": _text(factor.g_per_kwh),
+            "unit": "g/kWh",
+            "state": factor.state,
+            "method": factor.method,
+            "source": factor.source,
+            "version": factor.version,
+            "supersedes": factor.supersedes,
+        }
+    )
+
+
+def accepted_body(gateway: str, note: bytes) -> bytes:
+    """Return the body of an accepted leaf: the ledger holds all below this checkpoint."""
+    return pack({"gateway": gateway, "checkpoint": note.decode()})
+
+
+def _text(value: Decimal | None) -> str | None:
+    return None if value is None else format(value, "f")

@@ -1,0 +1,179 @@
+"""Configuration files to frozen structs. Pure: text in, structs out; every message says where, got and want.
+
+`gateway.toml: devices.m1.unit_id: got 300, want 0..247`
+"""
+
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import msgspec
+
+from gateway.config.convert import convert, named, placed, section, tables, toml
+from gateway.config.sections import (
+    BrokerSection,
+    CollectSection,
+    DeviceSection,
+    GatewayConfig,
+    GatewayKeySection,
+    GatewaySection,
+    IntervalSection,
+    LedgerConfig,
+    LedgerSection,
+    LineSection,
+    PointSection,
+    SealSection,
+    Template,
+)
+from gateway.errors import ConfigError
+from gateway.model import Kind, LineColumn, LineSchema, Point, Role
+
+__all__ = [
+    "DeviceSection",
+    "GatewayConfig",
+    "LedgerConfig",
+    "Template",
+    "parse_gateway",
+    "parse_ledger",
+    "parse_template",
+    "points_of",
+]
+
+
+def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable[[str], str]) -> GatewayConfig:
+    """Return the configuration that text says; relative paths are joined to folder.
+
+    name: the file's name, for messages. template_text: the text of a device template by its name;
+    raises KeyError where there is none. Raises ConfigError.
+    """
+    found = tables(text, name, {"gateway", "collect", "seal", "forward", "interval", "devices", "lines"})
+    devices = named(found.get("devices", {}), DeviceSection, f"{name}: devices")
+    templates = {}
+    for device, device_section in devices.items():
+        where = f"{name}: devices.{device}.template"
+        if device_section.template not in templates:
+            try:
+                text_of_it = template_text(device_section.template)
+                templates[device_section.template] = parse_template(text_of_it, device_section.template)
+            except KeyError:
+                raise ConfigError(f"{where}: got {device_section.template!r}, want a file of gateway/devices") from None
+    config = GatewayConfig(
+        gateway=placed(section(found, "gateway", GatewaySection, name), folder, "state"),
+        collect=section(found, "collect", CollectSection, name),
+        seal=placed(section(found, "seal", SealSection, name), folder, "key", "witness"),
+        forward=placed(section(found, "forward", BrokerSection, name), folder, "ca", "cert", "key"),
+        interval=section(found, "interval", IntervalSection, name),
+        devices=devices,
+        templates=templates,
+        lines={},
+    )
+    _check_periods(config, name)
+    lines = named(found.get("lines", {}), LineSection, f"{name}: lines")
+    return msgspec.structs.replace(config, lines={key: _line(key, line, config, name) for key, line in lines.items()})
+
+
+def parse_template(text: str, name: str) -> Template:
+    """Return the device template that text says. Raises ConfigError."""
+    where = f"devices/{name}.toml"
+    table = toml(text, where)
+    template = convert({**table, "points": {}}, Template, where)
+    points = named(table.get("points", {}), PointSection, f"{where}: points")
+    if not points:
+        raise ConfigError(f"{where}: points: got none, want at least one")
+    template = msgspec.structs.replace(template, points=points)
+    for point, entry in points.items():
+        try:
+            _point(point, entry, template.function)
+        except InvalidOperation:
+            raise ConfigError(f"{where}: points.{point}: got scale {entry.scale!r}, want decimal numbers") from None
+        if entry.scale_point is not None and entry.scale_point not in points:
+            raise ConfigError(f"{where}: points.{point}.scale_point: got {entry.scale_point!r}, want a point's name")
+    return template
+
+
+def points_of(template: Template) -> tuple[Point, ...]:
+    """Return a template's points in the file's order."""
+    return tuple(_point(name, entry, template.function) for name, entry in template.points.items())
+
+
+def parse_ledger(text: str, *, name: str, folder: Path) -> LedgerConfig:
+    """Return the ledger's configuration; relative paths are joined to folder. Raises ConfigError."""
+    found = tables(text, name, {"ledger", "broker", "gateways"})
+    gateways = named(found.get("gateways", {}), GatewayKeySection, f"{name}: gateways")
+    if not gateways:
+        raise ConfigError(f"{name}: gateways: got none, want [gateways.<id>] with the gateway's key")
+    return LedgerConfig(
+        ledger=placed(section(found, "ledger", LedgerSection, name), folder, "state", "key", "factors"),
+        broker=placed(section(found, "broker", BrokerSection, name), folder, "ca", "cert", "key"),
+        gateways={key: placed(keys, folder, "key") for key, keys in gateways.items()},
+    )
+
+
+def _point(name: str, entry: PointSection, function: int) -> Point:
+    return Point(
+        name=name,
+        function=entry.function or function,
+        address=entry.address,
+        type=entry.type,
+        order=entry.order,
+        registers=entry.registers or 0,
+        bit=entry.bit,
+        unit=entry.unit,
+        scale=Decimal(entry.scale),
+        offset=Decimal(entry.offset),
+        scale_point=entry.scale_point,
+        sentinels=frozenset(entry.sentinels),
+        kind=entry.kind,
+        modulus=entry.modulus,
+    )
+
+
+def _check_periods(config: GatewayConfig, name: str) -> None:
+    interval_us = config.interval.period_s * 1_000_000
+    for device, entry in config.devices.items():
+        period_us = round(entry.period_s * 1_000_000)
+        if interval_us % period_us:
+            raise ConfigError(
+                f"{name}: devices.{device}.period_s: got {entry.period_s:g}, want a period that divides "
+                f"interval.period_s ({config.interval.period_s} s), or energies would skew"
+            )
+
+
+def _line(key: str, section: LineSection, config: GatewayConfig, name: str) -> LineSchema:
+    roles = [(point, Role.ENERGY) for point in section.energy]
+    roles += [(section.count_good, Role.COUNT_GOOD)] if section.count_good else []
+    roles += [(section.count_total, Role.COUNT_TOTAL)] if section.count_total else []
+    names = [point for point, _ in roles]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{name}: lines.{key}: got {names}, want each point once, or it would count twice")
+    return LineSchema(
+        name=key,
+        site=config.gateway.site,
+        zone=section.zone,
+        period_s=config.interval.period_s,
+        columns=tuple(_column(point, role, f"{name}: lines.{key}.{role}", config) for point, role in roles),
+    )
+
+
+_ENERGY_UNITS = ("Wh", "kWh", "MWh")
+
+
+def _column(point: str, role: Role, where: str, config: GatewayConfig) -> LineColumn:
+    device, _, register = point.partition(".")
+    section = config.devices.get(device)
+    template = config.templates[section.template] if section else None
+    found = template.points.get(register) if template else None
+    if section is None or found is None or found.kind != Kind.COUNTER:
+        raise ConfigError(f"{where}: got {point!r}, want <device>.<point> of a counter")
+    if role == Role.ENERGY and found.unit not in _ENERGY_UNITS:
+        raise ConfigError(f"{where}: got {point!r} in {found.unit!r}, want one of {', '.join(_ENERGY_UNITS)}")
+    modulus = None if found.modulus is None else found.modulus * Decimal(found.scale)
+    return LineColumn(
+        point=point,
+        unit=found.unit,
+        role=role,
+        modulus=modulus,
+        rated_power_w=section.rated_power_w if role == Role.ENERGY else None,
+        meter_class=section.meter_class,
+        serial=section.serial,
+    )

@@ -1,0 +1,288 @@
+"""The Modbus driver: one device, read in blocks; a block that the device refuses is read in parts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Final
+
+from gateway.codec.planner import Block, Limits, plan
+from gateway.codec.registers import Decoder, Qualities, exact, raw_of, store_of
+from gateway.drivers.driver import Poll
+from gateway.drivers.modbus_bus import Bus
+from gateway.drivers.modbus_pdu import RefusedError, Request, SilentError, UnreachableError
+from gateway.errors import ConfigError, DeviceError
+from gateway.model import Column, Kind, Point, Quality, Row, Sample, Schema
+
+__all__ = ["Bus", "ModbusDriver"]
+
+# "Illegal Data Address" and "Illegal Data Value": what devices answer to a block that holds a register they
+# do not have, or that is longer than they like.
+_SHRINKABLE: Final = frozenset({0x02, 0x03})
+# "Gateway ..." exceptions: a gateway speaks, the device behind it does not.
+_NOT_THE_DEVICE: Final = frozenset({0x0A, 0x0B})
+# The most refusals that a poll puts up with before it leaves the rest for the next one.
+_MAX_REFUSALS: Final = 32
+# After so many requests without a reply a device is not asked for the rest of its blocks.
+_MAX_SILENCES: Final = 2
+# How long what was learnt about a device holds; after a reconnection it may be another device already.
+_RECHECK_S: Final = 600.0
+_RECHECK_RECONNECTED_S: Final = 60.0
+_MAX_STATUS: Final = 400
+_NO_VALUE: Final = "no value"
+
+
+@dataclass(slots=True)
+class _Part:
+    """One block, and how the latest poll went for it.
+
+    fault: why there is no reply, "" if there is. refused: it can be tried in parts.
+    absent: the device does not have it; not asked until the plan is rechecked.
+    """
+
+    block: Block
+    request: Request
+    reply: bytes | None = None
+    fault: str = ""
+    refused: bool = False
+    silent: bool = False
+    absent: bool = False
+
+
+@dataclass(slots=True)
+class _Round:
+    """What one poll has seen so far.
+
+    t_ns: when the last answer came. spoke: the device itself answered something, be it an exception.
+    refused: a block was refused that can be tried in parts. why: the first fault. over: why no more is asked.
+    """
+
+    t_ns: int = 0
+    spoke: bool = False
+    refused: bool = False
+    refusals: int = 0
+    silences: int = 0
+    why: str = ""
+    over: str = ""
+
+
+class ModbusDriver:
+    """A Modbus device. It can only read: all it sends is made of `Request`, which knows no other function.
+
+    bus: may be shared with other devices. clock: UTC in nanoseconds.
+    Raises ConfigError where the points cannot be read within the limits.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        points: Sequence[Point],
+        bus: Bus,
+        unit_id: int,
+        limits: Limits | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        if not points:
+            raise ConfigError(f"device {name}: got no points, want one or more")
+        if bus.is_rtu and not 1 <= unit_id <= 247:
+            raise ConfigError(f"device {name}: unit_id: got {unit_id}, want 1..247 on a serial line")
+        self.schema = Schema(
+            device=name, columns=tuple(Column(name=p.name, unit=p.unit, store=store_of(p)) for p in points)
+        )
+        self._name = name
+        self._points = tuple(points)
+        self._index = {point.name: i for i, point in enumerate(self._points)}
+        self._counters = [i for i, point in enumerate(self._points) if point.kind is Kind.COUNTER]
+        self._bus = bus
+        self._unit_id = unit_id
+        self._limits = limits or Limits()
+        self._clock = clock
+        # A device that wants an order gets it; else what was silent is asked last, so that it cannot starve the rest.
+        self._in_order = self._limits.keep_order
+        self._use(self._planned(self._points, self._limits))
+        self._learnt_at: float | None = None
+        self._connects = 0
+        self._closed = False
+        bus.join()
+
+    async def poll(self, *, samples: bool) -> Poll:
+        """Return a reading of every point: see `Driver.poll`."""
+        if self._learnt_at is not None:
+            self._recheck(self._learnt_at)
+        current = _Round()
+        for part in self._parts if self._in_order else sorted(self._parts, key=attrgetter("silent")):
+            await self._ask(part, current)
+        following = await self._shrink_all(current) if current.refused else None
+        if not current.spoke:
+            raise DeviceError(f"{self._name}: {current.why}")
+        reading = self._reading(current, samples=samples)
+        if following is not None:
+            self._use(following)
+        return reading
+
+    async def close(self) -> None:
+        """Leave the bus."""
+        if not self._closed:
+            self._closed = True
+            await self._bus.leave()
+
+    def _part(self, block: Block) -> _Part:
+        request = Request(unit_id=self._unit_id, function=block.function, address=block.address, count=block.count)
+        return _Part(block, request)
+
+    def _planned(self, points: Sequence[Point], limits: Limits) -> list[_Part]:
+        return [self._part(block) for block in plan(points, limits)]
+
+    def _use(self, parts: list[_Part]) -> None:
+        """Read the device by these blocks from now on."""
+        self._parts = parts
+        self._decoder = Decoder(self._points, [part.block for part in parts])
+
+    def _recheck(self, learnt_at: float) -> None:
+        """Go back to the plan as it was made, if what was learnt since is old."""
+        age_s = asyncio.get_running_loop().time() - learnt_at
+        reconnected = self._bus.connects != self._connects
+        if age_s > _RECHECK_S or (reconnected and age_s > _RECHECK_RECONNECTED_S):
+            self._use(self._planned(self._points, self._limits))
+            self._learnt_at = None
+
+    async def _ask(self, part: _Part, current: _Round) -> None:
+        """Read one block; whatever happens, the part says it."""
+        part.reply = None
+        part.refused = False
+        if part.absent:
+            return
+        if current.over:
+            part.fault = f"not asked: {current.over}"
+            return
+        try:
+            part.reply = await self._bus.read(part.request)
+        except DeviceError as e:
+            self._note(part, e, current)
+            return
+        part.fault = ""
+        current.t_ns = self._clock()
+        current.spoke = True
+        part.silent = False
+
+    def _note(self, part: _Part, error: DeviceError, current: _Round) -> None:
+        """Draw the consequences of a block that failed."""
+        part.fault = str(error)
+        current.why = current.why or part.fault
+        part.silent = isinstance(error, SilentError)
+        if isinstance(error, RefusedError):
+            part.silent = error.code in _NOT_THE_DEVICE
+            part.refused = error.code in _SHRINKABLE
+            current.refused |= part.refused
+            current.refusals += 1
+            if not part.silent:
+                current.t_ns = self._clock()
+                current.spoke = True
+        if part.silent:
+            current.silences += 1
+        if current.silences >= _MAX_SILENCES or isinstance(error, UnreachableError):
+            current.over = part.fault
+
+    async def _shrink_all(self, current: _Round) -> list[_Part]:
+        """Read in parts what was refused, and return the parts for the next poll."""
+        now: list[_Part] = []
+        following: list[_Part] = []
+        current.refusals = 0
+        self._learnt_at = asyncio.get_running_loop().time()
+        self._connects = self._bus.connects
+        for part in self._parts:
+            leaves = await self._shrink(part, current) if part.refused else [part]
+            now += leaves
+            following += self._merged(leaves) if part.refused else leaves
+        self._use(now)
+        if all(part.absent for part in now):
+            # Then it is not a matter of registers: the device says so to everything, and gets another chance.
+            return self._planned(self._points, self._limits)
+        return following
+
+    async def _shrink(self, part: _Part, current: _Round) -> list[_Part]:
+        """Halve a refused block until what remains is read, or is what the device does not have."""
+        halves = part.block.split()
+        part.absent = not halves
+        if part.absent or current.refusals >= _MAX_REFUSALS:
+            return [part]
+        leaves: list[_Part] = []
+        for block in halves:
+            half = self._part(block)
+            await self._ask(half, current)
+            leaves += await self._shrink(half, current) if half.refused else [half]
+        return leaves
+
+    def _merged(self, leaves: list[_Part]) -> list[_Part]:
+        """Return leaves with those joined again that lie around registers the device does not have.
+
+        Where nothing is absent, the block was too long or had a hole between its points: leaves are left as they are.
+        """
+        absent = [leaf for leaf in leaves if leaf.absent]
+        points = tuple(point for leaf in leaves if not leaf.absent for point in leaf.block.points)
+        if not absent or not points:
+            return leaves
+        own = [Block((point,)).range for point in points]
+        holes = tuple(
+            hole
+            for hole in (leaf.block.range for leaf in absent)
+            if not any(first <= hole[2] and hole[1] <= last for _, first, last in own)
+        )
+        return [*self._planned(points, replace(self._limits, never=self._limits.never + holes)), *absent]
+
+    def _reading(self, current: _Round, *, samples: bool) -> Poll:
+        """Decode what has come."""
+        replies = [part.reply for part in self._parts]
+        values, qualities = self._decoder.decode(replies)
+        row = Row(
+            schema=self.schema,
+            source_time_ns=current.t_ns,
+            values=values,
+            qualities=qualities,
+            status="" if qualities is None else self._status(replies, qualities),
+        )
+        if not samples:
+            return Poll(row=row)
+        return Poll(row=row, samples=tuple(self._sample(i, replies, current.t_ns) for i in self._counters))
+
+    def _status(self, replies: Sequence[bytes | None], qualities: Qualities) -> str:
+        """Say in the device's words which blocks failed, and which points hold no value."""
+        words = [
+            f"FC{part.request.function} {part.request.address}+{part.request.count}: {part.fault}"
+            for part in self._parts
+            if part.reply is None
+        ]
+        empty = [
+            point.name
+            for i, point in enumerate(self._points)
+            if qualities[i] is Quality.BAD and self._decoder.raw(i, replies) is not None
+        ]
+        if empty:
+            words.append(f"{_NO_VALUE}: {', '.join(empty)}")
+        text = "; ".join(words)
+        return text if len(text) <= _MAX_STATUS else text[: _MAX_STATUS - 3] + "..."
+
+    def _sample(self, i: int, replies: Sequence[bytes | None], t_ns: int) -> Sample:
+        """Return the exact value of a counter."""
+        point = self._points[i]
+        raw = self._decoder.raw(i, replies)
+        value = None if raw is None else exact(point, raw, self._exponent(point, replies))
+        if raw is None or value is None:
+            status = self._parts[self._decoder.block_of(i)].fault or _NO_VALUE
+            return Sample(
+                point=point.name, source_time_ns=t_ns, raw=b"", value=None, quality=Quality.BAD, status=status
+            )
+        return Sample(point=point.name, source_time_ns=t_ns, raw=raw, value=value)
+
+    def _exponent(self, point: Point, replies: Sequence[bytes | None]) -> int | None:
+        """Return the raw scale factor of a point; None where it has none, or none that is valid."""
+        if point.scale_point is None:
+            return None
+        j = self._index[point.scale_point]
+        raw = self._decoder.raw(j, replies)
+        number = None if raw is None else raw_of(self._points[j], raw)
+        return None if number is None or number in self._points[j].sentinels else int(number)

@@ -1,0 +1,104 @@
+"""Configuration texts for Mosquitto, as development uses it and as the example for a plant.
+
+The broker is trusted with delivery alone. Still it keeps gateways off each other's topics: a client's
+common name is its user name, and that name is the topic level it may use.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.codec.frames import MAX_LOG_MESSAGE
+from gateway.errors import ConfigError
+from gateway.north.pki import NAME
+
+MAX_PACKET = 2 * MAX_LOG_MESSAGE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerFiles:
+    """What the broker's configuration names. All paths are absolute when the broker starts elsewhere."""
+
+    ca: Path
+    cert: Path
+    key: Path
+    crl: Path
+    acl: Path
+
+    @classmethod
+    def of(cls, pki: Path, acl: Path) -> "BrokerFiles":
+        """Return the files as make_dev_ca names them."""
+        return cls(ca=pki / "ca.pem", cert=pki / "broker.pem", key=pki / "broker.key", crl=pki / "crl.pem", acl=acl)
+
+
+def acl_text(*, ledger: str) -> str:
+    """Return the access list: a gateway has its own two topics, the ledger the other side of all of them.
+
+    Mosquitto 2.0 grants any subscription and filters what it delivers, so a foreign topic is silent rather
+    than refused. Raises ConfigError for a name that could reach further.
+    """
+    if not NAME.match(ledger):
+        raise ConfigError(f"ledger: got {ledger!r}, want lower-case letters, digits and -")
+    return (
+        "# Who may do what. %u is the common name of the client's certificate.\n"
+        "# Without a line for it, a topic is closed: also $SYS.\n"
+        "pattern write wattseal/v1/%u/log\n"
+        "pattern read wattseal/v1/%u/receipt\n"
+        "\n"
+        f"user {ledger}\n"
+        "topic read wattseal/v1/+/log\n"
+        "topic write wattseal/v1/+/receipt\n"
+    )
+
+
+def conf_text(files: BrokerFiles, *, port: int = 8883, bind: str = "127.0.0.1", user: str = "mosquitto") -> str:
+    """Return mosquitto.conf.
+
+    user: whom the broker becomes when root starts it; it must be able to read the key.
+    Raises ConfigError for a path or a word that would break the file's lines.
+    """
+    words = [str(path) for path in (files.ca, files.cert, files.key, files.crl, files.acl)]
+    for word in (*words, bind, user):
+        if not word or word != word.strip() or any(ord(c) < 32 for c in word):
+            raise ConfigError(f"mosquitto.conf: got {word!r}, want a text without control characters and outer spaces")
+    ca, cert, key, crl, acl = words
+    return (
+        "# Only this listener, only TLS 1.3, only clients with a certificate of this authority.\n"
+        "per_listener_settings false\n"
+        f"listener {port} {bind}\n"
+        f"cafile {ca}\n"
+        f"certfile {cert}\n"
+        f"keyfile {key}\n"
+        f"crlfile {crl}\n"
+        "tls_version tlsv1.3\n"
+        "require_certificate true\n"
+        "use_identity_as_username true\n"
+        "# Or a client could throw another one out by taking its client id.\n"
+        "use_username_as_clientid true\n"
+        "max_connections 1024\n"
+        "\n"
+        f"user {user}\n"
+        "allow_anonymous false\n"
+        f"acl_file {acl}\n"
+        "\n"
+        "# Nothing is kept: what a gateway has no receipt for, it sends again.\n"
+        "persistence false\n"
+        "retain_available false\n"
+        "sys_interval 0\n"
+        "\n"
+        "# A log message is at most 1 MiB. What does not fit a slow client's queue is dropped, and sent again.\n"
+        f"message_size_limit {MAX_LOG_MESSAGE}\n"
+        f"max_packet_size {MAX_PACKET}\n"
+        "max_inflight_messages 64\n"
+        "max_queued_messages 1000\n"
+        f"max_queued_bytes {64 * MAX_LOG_MESSAGE}\n"
+        "max_keepalive 60\n"
+        "set_tcp_nodelay true\n"
+        "\n"
+        "log_dest stderr\n"
+        "log_type error\n"
+        "log_type warning\n"
+        "log_type notice\n"
+        "log_type information\n"
+        "connection_messages true\n"
+        "log_timestamp_format %Y-%m-%dT%H:%M:%S\n"
+    )

@@ -1,0 +1,1 @@
+"""The simulated factory, the rigs and the benchmarks."""

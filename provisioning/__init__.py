@@ -1,0 +1,1 @@
+"""The factory enrolment tool."""

@@ -206,7 +206,7 @@ class LineSchema:
         head = f"{self.name}\t{self.site}\t{self.zone}\t{self.period_s}"
         rows = [
             "\t".join(
-                "" if part is None else str(part)
+                "" if part is None else format(part, "f") if isinstance(part, Decimal) else str(part)
                 for part in (c.point, c.unit, c.role, c.modulus, c.rated_power_w, c.meter_class, c.serial)
             )
             for c in self.columns

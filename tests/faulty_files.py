@@ -29,6 +29,9 @@ class Inode:
     def copy(self) -> Inode:
         return Inode(bytearray(self.seen), self.durable, set(self.dirty), self.shortest)
 
+    def is_synced(self) -> bool:
+        return not self.dirty and self.shortest == len(self.seen) == len(self.durable)
+
     def written(self) -> bytes:
         """Return what is on disk once the kernel has written all that it still means to."""
         after = bytearray(self.durable[: self.shortest].ljust(len(self.seen), b"\0"))
@@ -62,16 +65,15 @@ class FaultyFiles:
     room: bytes that all files may have together; a write that does not fit is done in part, and raises StoreFull.
     deaf_to: sync of such a path does nothing: a fault to be found by whoever tests with this.
     on_step: called after every change that a crash could undo, and before every sync.
-    fail_next: paths whose next sync fails like a dying disk: LogError, and the bytes are never written.
-    full_next: paths whose next sync raises StoreFull.
+    faults: which change (see `changes`) finds the disk `full`, and raises StoreFull, or `dying`, and raises LogError.
+        A write is then done by half; what a sync was to write never gets to the disk, though it is still to be seen.
     """
 
     def __init__(self) -> None:
         self.room: int | None = None
         self.deaf_to: Callable[[str], bool] | None = None
         self.on_step: Callable[[], None] | None = None
-        self.fail_next: set[str] = set()
-        self.full_next: set[str] = set()
+        self.faults: dict[int, str] = {}
         self.locked = False
         self.changes = 0
         self._inodes: dict[int, Inode] = {}
@@ -131,7 +133,9 @@ class FaultyFiles:
         if self.room is not None and growth > 0:
             used = sum(len(self._inodes[one].seen) for one in set(self._names.values()))
             lacking = max(0, used + growth - self.room)
-        done = content[: len(content) - lacking] if lacking <= len(content) else b""
+        done = content[: max(0, len(content) - lacking)]
+        if self.changes + 1 in self.faults:
+            done, lacking = content[: len(content) // 2], 1
         inode.seen[start : start + len(done)] = done
         inode.dirty.update(range(start, start + len(done)))
         if not lacking:
@@ -142,15 +146,9 @@ class FaultyFiles:
             raise StoreFull(f"log: {path}: No space left on device")
 
     def sync(self, path: str) -> None:
+        if self.changes + 1 in self.faults and path in self._names:
+            self._inodes[self._names[path]].dirty.clear()
         self._step()
-        if path in self.full_next:
-            self.full_next.discard(path)
-            raise StoreFull(f"log: {path}: No space left on device")
-        if path in self.fail_next:
-            self.fail_next.discard(path)
-            if path in self._names:
-                self._inodes[self._names[path]].dirty.clear()
-            raise LogError(f"log: {path}: Input/output error")
         if self.deaf_to is not None and self.deaf_to(path):
             return
         if path in self._folders:
@@ -165,7 +163,8 @@ class FaultyFiles:
     def rename(self, old: str, new: str) -> None:
         if old not in self._names:
             raise AssertionError(f"{old}: a rename of a file that is not there")
-        self._name(Naming(folder_of(new), new, self._names[old], without=old))
+        if self.changes + 1 not in self.faults:
+            self._name(Naming(folder_of(new), new, self._names[old], without=old))
         self._step()
 
     def remove(self, path: str) -> None:
@@ -181,7 +180,6 @@ class FaultyFiles:
         copy._inodes = {number: inode.copy() for number, inode in self._inodes.items()}
         copy._names, copy._durable_names = dict(self._names), dict(self._durable_names)
         copy._namings, copy._folders, copy._next = list(self._namings), set(self._folders), self._next
-        copy.deaf_to = self.deaf_to
         return copy
 
     def crash(self, image: str, seed: int = 0) -> FaultyFiles:
@@ -197,10 +195,11 @@ class FaultyFiles:
             if image != "lost" and (image != "mixed" or dice.random() < 0.6):
                 self._apply(naming, names, torn=image == "mixed" and dice.random() < 0.3)
         after = FaultyFiles()
-        after._folders, after._next, after.deaf_to = set(self._folders), self._next, self.deaf_to
+        after._folders, after._next = set(self._folders), self._next
         after._names, after._durable_names = names, dict(names)
         for number in set(names.values()):
-            content = _images[image](dice, self._inodes[number])
+            inode = self._inodes[number]
+            content = inode.durable if inode.is_synced() else _images[image](dice, inode)
             after._inodes[number] = Inode(bytearray(content), content, shortest=len(content))
         return after
 
@@ -236,6 +235,8 @@ class FaultyFiles:
         self.changes += 1
         if self.on_step is not None:
             self.on_step()
+        if (fault := self.faults.get(self.changes)) is not None:
+            raise StoreFull("log: No space left on device") if fault == "full" else LogError("log: Input/output error")
 
 
 def _torn(dice: random.Random, inode: Inode) -> bytes:

@@ -35,6 +35,7 @@ class Proxy:
         self._light.set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, HOST, 0)
@@ -49,6 +50,13 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)
+
+    def aim(self, target_port: int) -> None:
+        """Relay new connections to this port."""
+        self._target_port = target_port
 
     def darken(self) -> None:
         """From now on nothing passes, and nobody is told."""
@@ -60,23 +68,25 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with contextlib.suppress(OSError):
-            await self._light.wait()
+        self._writers.append(writer)
+        task = asyncio.create_task(self._relay(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._light.wait()
+        try:
             far_reader, far_writer = await asyncio.open_connection(HOST, self._target_port)
-            for source, sink in ((reader, far_writer), (far_reader, writer)):
-                task = asyncio.create_task(self._pump(source, sink))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        except OSError:
+            writer.close()
             return
-        writer.close()
+        self._writers.append(far_writer)
+        await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
+        with contextlib.suppress(OSError):
             while some := await source.read(65_536):
                 await self._light.wait()
                 sink.write(some)
                 await sink.drain()
-        except OSError:
-            pass
-        finally:
-            sink.close()
+        sink.close()

@@ -256,6 +256,7 @@ BAD_SIZES = {
     "space behind": "7 ",
     "underscore": "1_0",
     "Arabic digit": "\u0667",
+    "Arabic digit behind a plain one": "1\u0667",
     "full width digit": "\uff17",
     "superscript": "\u00b2",
     "decimal point": "7.0",

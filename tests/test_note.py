@@ -131,7 +131,7 @@ def test_a_vkey_whose_id_is_not_that_of_its_key_is_refused() -> None:
 
 
 def test_an_endless_vkey_is_refused_at_once() -> None:
-    with pytest.raises(TrustError):
+    with pytest.raises(TrustError, match="joined by plus signs"):
         Verifier.from_vkey("a+00000000+" + "A" * 10_000_000)
 
 
@@ -506,6 +506,7 @@ MALFORMED_NOTES = {
     "trailing data without a newline": GOOD + b"x",
     "no empty line": GOOD.replace(b"\n\n", b"\n"),
     "no text": GOOD.split(b"\n\n")[1],
+    "only a line, which signs an empty text": ALICE.sign_note("\n").split(b"\n\n")[1],
     "CR LF": GOOD.replace(b"\n", b"\r\n"),
     "hyphen for the dash": GOOD.replace("\N{EM DASH}".encode(), b"-"),
     "en dash": GOOD.replace("\N{EM DASH}".encode(), "\N{EN DASH}".encode()),

@@ -279,9 +279,10 @@ async def test_bench_meters_say_whose_value_it_is_and_change() -> None:
         assert (await exchange(server.port, mbap(read_pdu(1, 0, 16)), 11))[8:9] == b"\x02"
 
 
-async def test_pipelined_bench_replies_keep_their_transactions_through_a_change() -> None:
+@pytest.mark.parametrize("change_s", [60, 0.003])
+async def test_pipelined_bench_replies_keep_their_transactions_through_a_change(change_s: float) -> None:
     requests = b"".join(mbap(read_pdu(3, 0, 120), unit=1 + i % 3, transaction=i) for i in range(300))
-    async with serve_bench(Bench(meters=3), change_s=0.003) as server:
+    async with serve_bench(Bench(meters=3), change_s=change_s) as server:
         for _ in range(20):
             replies = await exchange(server.port, requests, 249 * 300)
             for i in range(300):

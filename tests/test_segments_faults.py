@@ -16,20 +16,22 @@ import pytest
 
 from gateway.errors import LogError
 from gateway.store.segments import Log, StoreFull
+from gateway.store.tiles import ENTRIES, tile_index
 from gateway.tlog.merkle import EMPTY_ROOT, CompactRange, leaf_hash
 from tests.faulty_files import IMAGES, FaultyFiles
 
 ORIGIN = "wattseal/cut"
 HEIGHT = 2
 WIDTH = 1 << HEIGHT
+RECEIPTED = 61
 
 
 def a_leaf(number: int) -> bytes:
     """Return a leaf of some length; every third is all zeros but for a few bytes, every seventh is bulk."""
     dice = random.Random(number)
     if number % 3 == 0:
-        return bytes(dice.choice([1, 2, 4, 30]) + number) + number.to_bytes(2, "big")
-    return b"%d:" % number + dice.randbytes(dice.choice([0, 1, 5, 40, 300 if number % 7 == 0 else 60]))
+        return bytes(dice.choice([1, 2, 4, 30])) + number.to_bytes(2, "big")
+    return b"%d:" % number + dice.randbytes(dice.choice([0, 1, 5, 25, 99 if number % 7 == 0 else 40]))
 
 
 def is_wanted(leaf: bytes) -> bool:
@@ -175,7 +177,7 @@ def tell(story: Story) -> None:
     story.append(3)
     story.commit()
     story.sign()
-    story.receive(70)
+    story.receive(RECEIPTED)
     story.prune(400)
     story.drop(0)
     story.append(2)
@@ -195,13 +197,13 @@ def watched(files: FaultyFiles, check: Callable[[], None]) -> Iterator[None]:
 
 
 def cut_everywhere(files: FaultyFiles, *, seeds: int, nested_every: int = 0, images: tuple[str, ...] = IMAGES) -> int:
-    """Tell the story, cut it at every step, and check what every image of the disk gives; return how many were checked."""
+    """Tell the story, cut it at every step, and check what every image of the disk gives; return how many there were."""
     story = Story(files)
     numbers = itertools.count()
 
     def check() -> None:
         for image in images:
-            for seed in range(seeds if image in {"torn", "mixed"} else 1):
+            for seed in range(seeds if image in {"zeros", "torn", "mixed"} else 1):
                 number = next(numbers)
                 cut = files.crash(image, seed=number * 7 + seed)
                 log = story.check(cut)
@@ -221,18 +223,21 @@ def cut_the_recovery(story: Story, files: FaultyFiles, number: int) -> None:
         open_log(files)
 
 
-def test_no_cut_breaks_a_promise():
-    checked = cut_everywhere(FaultyFiles(), seeds=2, nested_every=23)
-    assert checked > 2000
+@pytest.mark.parametrize("image", IMAGES)
+def test_no_cut_breaks_a_promise(image: str):
+    checked = cut_everywhere(FaultyFiles(), seeds=2, nested_every=29, images=(image,))
+    assert checked > 300
 
 
 @pytest.mark.slow
-def test_no_cut_breaks_a_promise_in_many_more_images():
-    cut_everywhere(FaultyFiles(), seeds=40, nested_every=5, images=("zeros", "torn", "mixed"))
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("image", ["zeros", "torn", "mixed"])
+def test_no_cut_breaks_a_promise_in_many_more_images(image: str):
+    cut_everywhere(FaultyFiles(), seeds=60, nested_every=5, images=(image,))
 
 
 def test_a_killed_process_leaves_a_log_that_the_next_one_makes_durable_before_it_signs():
-    """The bytes of a killed process are to be seen, but not on disk: signing over them without a sync would be a lie."""
+    """Its bytes are to be seen, but not on disk: signing over them without a sync would be untrue after a cut."""
     files = FaultyFiles()
     story = Story(files)
 
@@ -274,3 +279,152 @@ def test_signing_before_the_commit_is_refused():
     story.append(3)
     with pytest.raises(LogError, match=r"got size 3, want 0\.\.0"):
         story.log.record(b"note", b"", 3, story.log.root(3))
+
+
+def a_story_so_far() -> tuple[FaultyFiles, Story]:
+    """Return a story that stands within a tile, with leaves that are signed, and others that are only committed."""
+    files = FaultyFiles()
+    story = Story(files)
+    story.append(9)
+    story.commit()
+    story.sign()
+    story.append(2)
+    story.commit()
+    return files, story
+
+
+def an_event(story: Story) -> None:
+    """Commit across three borders, with a hash among the leaves, so that the tail's mark is written too; sign."""
+    story.append(7)
+    story.append_hash(1)
+    story.append(4)
+    story.commit()
+    story.sign()
+
+
+def steps_of_an_event() -> list[int]:
+    files, story = a_story_so_far()
+    first = files.changes
+    an_event(story)
+    return list(range(first + 1, files.changes + 1))
+
+
+@pytest.mark.parametrize("step", steps_of_an_event())
+def test_a_full_disk_at_any_step_takes_nothing_and_leaves_nothing_behind(step: int):
+    files, story = a_story_so_far()
+    before, size = files.contents(), story.log.durable
+    files.faults[step] = "full"
+    with watched(files, lambda: story.check(files.crash("mixed", seed=step)).close()):
+        try:
+            an_event(story)
+        except StoreFull:
+            assert story.acknowledged == story.log.durable
+            if story.log.durable == size:
+                assert files.contents() == before, "a commit that did not fit is undone"
+                if step % 2:
+                    story.rollback()
+                    assert story.log.size == size
+                else:
+                    story.commit()
+                story.append(1)
+            an_event(story)
+        except LogError as e:
+            # Replaced, and perhaps not durably: that cannot be undone, so the process must stop.
+            assert "perhaps not durably" in str(e)  # noqa: PT017 - StoreFull is as good here
+            story.check(files.fork())
+            return
+        story.sign()
+    story.check(files.crash("lost"))
+
+
+@pytest.mark.parametrize("step", steps_of_an_event())
+def test_after_a_sync_or_a_write_that_failed_the_log_stops_and_the_next_process_believes_no_cache(step: int):
+    """A kernel may show bytes that it failed to write, as if they were on disk, and say so only once."""
+    files, story = a_story_so_far()
+    files.faults[step] = "dying"
+    with pytest.raises(LogError, match="Input/output"):
+        an_event(story)
+    for again in (lambda: story.log.append(b"x"), story.log.commit, lambda: story.log.prune(0)):
+        with pytest.raises(LogError, match="Input/output"):
+            again()
+    for left in (files.fork(), files.crash("lost"), files.crash("mixed", seed=step)):
+        story.go_on(story.check(left), left)
+
+
+def test_when_a_full_commit_cannot_be_undone_the_log_stops():
+    for step, later in itertools.product(steps_of_an_event(), range(1, 12)):
+        files, story = a_story_so_far()
+        files.faults = {step: "full", step + later: "full"}
+        for _ in range(3):
+            try:
+                an_event(story)
+            except StoreFull:
+                story.rollback()
+            except LogError:
+                break
+        for left in (files.fork(), files.crash("lost"), files.crash("mixed", seed=step)):
+            story.go_on(story.check(left), left)
+
+
+def a_finished_story() -> FaultyFiles:
+    files = FaultyFiles()
+    tell(Story(files))
+    files.close()
+    return files
+
+
+def test_no_flipped_bit_is_overlooked():
+    """Opening finds it or, in what the ledger has receipted, the audit; opening that refuses changes nothing."""
+    disk = a_finished_story()
+    for path in disk.paths():
+        for at in range(0, disk.size(path) or 0, 5):
+            files = disk.crash("kept")
+            files.flip(path, at)
+            before = files.contents()
+            with pytest.raises(LogError):  # noqa: PT012 - either of two
+                try:
+                    log = open_log(files)
+                except LogError:
+                    assert files.contents() == before
+                    raise
+                list(log.audit())
+
+
+def test_no_missing_or_shortened_file_is_overlooked():
+    disk = a_finished_story()
+    for path in disk.paths():
+        if path in {"receipt", "tail"}:
+            continue  # these come again: without them the log trusts less, and keeps more
+        for cut in (None, 1, 40):
+            files = disk.crash("kept")
+            bundle = tile_index(ENTRIES, path)
+            if cut is None and bundle is not None and bundle < RECEIPTED // WIDTH:
+                continue  # as pruning does
+            if cut is None:
+                files.remove(path)
+            else:
+                files.write(path, max(0, (files.size(path) or 0) - cut), b"")
+            before = files.contents()
+            with pytest.raises(LogError):  # noqa: PT012 - either of two
+                try:
+                    log = open_log(files)
+                except LogError:
+                    assert files.contents() == before
+                    raise
+                list(log.audit())
+
+
+def test_an_older_checkpoint_put_back_is_refused_when_a_receipt_is_newer():
+    files = FaultyFiles()
+    story = Story(files)
+    story.append(5)
+    story.commit()
+    story.sign()
+    old = files.contents()["checkpoint"]
+    story.append(1)
+    story.commit()
+    story.sign()
+    story.receive(6)
+    files.write("checkpoint", 0, old)
+    with pytest.raises(LogError, match="older than what was receipted"):
+        open_log(files.crash("kept"))

@@ -68,6 +68,11 @@ class GatewayCopy:
         self.pending_bytes = 0
 
     @property
+    def log(self) -> Log:
+        """The copy itself, to read."""
+        return self._log
+
+    @property
     def size(self) -> int:
         """Leaves taken, committed or not."""
         return self._log.size

@@ -21,6 +21,8 @@ class Channel:
 
     async def send(self, *messages: Message) -> None:
         """Send messages; waits while the peer does not read. Raises LinkError when it is gone."""
+        if self._writer.is_closing():  # uvloop would raise a RuntimeError, which reads like a bug of ours
+            raise LinkError("unix socket: the connection is closed")
         try:
             self._writer.write(b"".join(map(pack_frame, messages)))
             await self._writer.drain()
@@ -52,7 +54,7 @@ async def connect(path: Path) -> Channel:
     try:
         return Channel(*await asyncio.open_unix_connection(path, limit=2 * _READ))
     except OSError as e:
-        raise LinkError(f"{path}: {e.strerror}") from e
+        raise LinkError(f"{path}: {e.strerror or e}") from e
 
 
 async def listen(
@@ -76,7 +78,7 @@ async def listen(
             pass
         except* Exception as e:  # noqa: BLE001  the boundary of a connection: handed on, never swallowed
             if not failed.done():
-                failed.set_exception(e)
+                failed.set_exception(_alone(e))
         finally:
             channel.close()
 
@@ -87,3 +89,10 @@ async def listen(
         return await asyncio.start_unix_server(on_connect, path, limit=2 * _READ)
     finally:
         os.umask(before)
+
+
+def _alone(e: Exception) -> Exception:
+    """Return the one error in groups of one: whoever waits for it decides by its class."""
+    while isinstance(e, ExceptionGroup) and len(e.exceptions) == 1:
+        e = e.exceptions[0]
+    return e

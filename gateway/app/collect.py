@@ -99,8 +99,11 @@ class Collector:
     async def poll_bus(self, devices: Sequence[Device]) -> None:
         """Poll the devices of one bus at their ticks, one after the other."""
         while True:
+            now_ns = time.time_ns()
+            for device in devices:
+                device.ticker.realign(now_ns)
             due_ns = min(device.due_ns for device in devices)
-            wait_ns = due_ns - time.time_ns()
+            wait_ns = due_ns - now_ns
             if wait_ns > 0:
                 await asyncio.sleep(min(wait_ns / NS, 1.0))  # a stepped clock is noticed within a second
                 if wait_ns > NS:

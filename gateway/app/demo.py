@@ -81,14 +81,14 @@ key = "pki/{gateway}.vkey"
 
 _FACTORS_TOML = """\
 # A made-up grid for the demonstration: constant.
-[[factors]]
+[[factor]]
 provider = "demo"
 zone = "{zone}"
 signal = "average"
 type = "lifecycle"
-start = "2020-01-01T00:00:00Z"
-end = "2040-01-01T00:00:00Z"
-value = "{factor}"
+start = 2020-01-01T00:00:00Z
+end = 2040-01-01T00:00:00Z
+value = {factor}
 unit = "g/kWh"
 state = "final"
 method = "constant"
@@ -193,6 +193,7 @@ async def running_plant(folder: Path, *, seed: int) -> AsyncIterator[tuple[int, 
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
+            start_new_session=True,
         )
     try:
         async with asyncio.timeout(20):

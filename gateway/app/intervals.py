@@ -32,7 +32,15 @@ class LineIntervals:
         return self._close(boundary_ns) if len(held) == len(self._wanted) else ()
 
     def expire(self, now_ns: int) -> Sequence[Interval]:
-        """Return the intervals whose grace is over, oldest first."""
+        """Return the intervals whose grace is over, oldest first; to be called every second or so.
+
+        A boundary closes only after its time. So when the newest closed one lies ahead, the clock was stepped
+        back: what is open closes, and boundaries are taken anew, or a clock once wrong would end all intervals.
+        """
+        if now_ns < self._closed_ns - NS:
+            closed = self._close(max(self._open)) if self._open else ()
+            self._closed_ns = 0
+            return closed
         late = [boundary for boundary in self._open if now_ns >= boundary + self.grace_ns]
         return self._close(max(late)) if late else ()
 
@@ -53,7 +61,7 @@ class LineIntervals:
 
 def missing(point: str, t_ns: int, status: str = "no answer in time") -> Sample:
     """Return the sample of a counter that could not be read."""
-    return Sample(point=point, source_time_ns=t_ns, raw=b"", value=None, quality=Quality.BAD, status=status)
+    return Sample(point=point, source_time_ns=t_ns, raw=b"", value=None, quality=Quality.BAD, status=status[:200])
 
 
 def _bounded(sample: Sample) -> Sample:

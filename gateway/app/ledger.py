@@ -5,17 +5,17 @@ Messages that wait together are committed together: one fsync, one cosignature a
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.app.accept import Accepted, GatewayCopy
+from gateway.app.accept import GatewayCopy
 from gateway.app.logs import start_logs
 from gateway.app.metrics import counter, gauge, serve_metrics
 from gateway.app.ownlog import OwnLog
 from gateway.app.projector import Projector
+from gateway.app.verdicts import Accepted
 from gateway.carbon.factors import parse_factors
 from gateway.codec.bodies import accepted_body, factor_body
 from gateway.config import LedgerConfig
@@ -42,7 +42,7 @@ class LedgerCounts:
     refused: int = counter("messages refused: malformed, not signed by the gateway's key, or of another history")
     gaps: int = counter("messages that added nothing: a gap or a repetition")
     leaves: int = counter("leaves accepted")
-    readings: int = counter("values in accepted leaves")
+    rows: int = counter("rows of readings in accepted leaves")
     unusable: int = counter("accepted leaves that cannot be read")
     absent: int = counter("accepted leaves whose body the gateway had dropped")
     receipts: int = counter("receipts published")
@@ -70,15 +70,13 @@ class Ledger:
             for gateway, section in config.gateways.items()
         }
         self._book = Projections(folder / "projections.sqlite")
-        self._projector = Projector(self._book, own=self.own.log, copies=self._logs())
+        copies = {gateway: copy.log for gateway, copy in self.copies.items()}
+        self._projector = Projector(self._book, own=self.own.log, copies=copies)
         self._touched: set[str] = set()
         self._said: dict[str, float] = {}
         self._factors_seen = (0, 0)
         self._projector.catch_up()
         self.load_factors()
-
-    def _logs(self) -> Mapping[str, Log]:
-        return {gateway: copy.log for gateway, copy in self.copies.items()}
 
     # ---- factors
 
@@ -102,7 +100,7 @@ class Ledger:
             self.own.append("factor", factor_body(factor))
         self.own.commit()
         if news:
-            self._projector.catch_up()
+            self._projector.catch_up_own()
             self._log.info("ledger.factors", versions=len(news))
         return len(news)
 
@@ -155,8 +153,8 @@ class Ledger:
             self.counts.absent += len(committed.absent)
             self._projector.take(gateway, committed)
         self.own.commit()
-        self._projector.flush()
-        self.counts.readings = self._projector.readings
+        self._projector.catch_up_own()
+        self.counts.rows = self._projector.rows
         self.counts.size = sum(copy.size for copy in self.copies.values())
         self.counts.disk_bytes = sum(copy.log.body_bytes for copy in self.copies.values())
         return receipts

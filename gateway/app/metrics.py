@@ -59,7 +59,7 @@ async def serve_metrics(process: str, counts: Any, *, socket: Path, address: str
                 )
                 writer.write(head.encode() + body)
                 await writer.drain()
-        except (TimeoutError, ConnectionError, ValueError):
+        except (OSError, ValueError):
             pass  # a scraper that goes, dawdles or sends a line without end loses its answer, nothing else
         finally:
             writer.close()

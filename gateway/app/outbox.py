@@ -76,7 +76,8 @@ class Outbox:
 
     def add(self, row: Row) -> None:
         """Queue one row; rows are joined into batches as large as a leaf may be, or at `flush`."""
-        size = row.schema.layout.size + 48 + len(row.status) + (len(row.qualities) if row.qualities else 0)
+        status = len(row.status.encode()) if row.status else 0
+        size = row.schema.layout.size + 48 + status + (len(row.qualities) if row.qualities else 0)
         if self._row_bytes + size > MOST_BODY:
             self.flush()
         self._rows.append(row)
@@ -92,9 +93,21 @@ class Outbox:
         """Queue one batch; the oldest readings go when the bound is reached."""
         self._waiting.append(batch)
         self._waiting_bytes += len(batch.body)
-        while self._waiting_bytes > self._most_bytes and len(self._waiting) > 1:
-            self._drop(next((i for i, b in enumerate(self._waiting) if b.kind == "readings"), 0))
+        while self._waiting_bytes > self._most_bytes and len(self._waiting) > 1 and self._drop_one():
+            pass
         self.filled.set()
+
+    def _drop_one(self) -> bool:
+        """Drop the oldest readings, else the oldest of the rest; False when only schemas are left.
+
+        A schema is never dropped: without it nothing that names it can be read.
+        """
+        place = next((i for i, batch in enumerate(self._waiting) if batch.kind == "readings"), None)
+        if place is None:
+            place = next((i for i, batch in enumerate(self._waiting) if batch.kind != "schema"), None)
+        if place is not None:
+            self._drop(place)
+        return place is not None
 
     def _drop(self, place: int) -> None:
         batch = self._waiting[place]
@@ -131,8 +144,11 @@ class Outbox:
         self._wake()
 
     def unsent(self, now_ns: int) -> list[Message]:
-        """Return the next batches to send, as many as may be under way; and what was dropped, said first."""
-        if self._dropped.batches:
+        """Return the next batches to send, as many as may be under way; and what was dropped, said first.
+
+        It is said only when it can go at once: if it waited, it could be dropped itself.
+        """
+        if self._dropped.batches and len(self._flying) < MOST_IN_FLIGHT:
             self._waiting.appendleft(said := self._said(now_ns))
             self._waiting_bytes += len(said.body)
         messages = []

@@ -13,6 +13,7 @@ from typing import IO
 
 from gateway.app.isolation import end_with_parent
 from gateway.app.logs import start_logs
+from gateway.errors import ConfigError
 
 STEADY_S = 10.0
 """A child that ran this long starts again at once; one that did not waits longer each time."""
@@ -47,7 +48,11 @@ class Child:
         while True:
             began = loop.time()
             self.process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.DEVNULL, stderr=self._errors, preexec_fn=_die_with_us
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stderr=self._errors,
+                preexec_fn=_die_with_us,
+                start_new_session=True,  # a terminal's Ctrl-C is for us alone: we end them in order
             )
             self.starts += 1
             self._on_start(self.name, self.process.pid)
@@ -81,19 +86,24 @@ def wattseal(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "gateway.cli", *arguments]
 
 
-async def run_gateway(config_file: Path) -> None:
-    """Run seal, forward and collect until cancelled; collect ends first, so that what it holds gets sealed."""
+async def run_gateway(config_file: Path, *, command: Callable[..., Sequence[str]] = wattseal) -> None:
+    """Run seal, forward and collect until cancelled; collect ends first, so that what it holds gets sealed.
+
+    command: the command line of `<name> <file>`. Raises ConfigError when a child says that its configuration is
+    wrong; why, the child has said itself.
+    """
     log = start_logs("run")
 
     def started(name: str, pid: int) -> None:
         log.info("run.started", child=name, pid=pid)
 
     names = ("seal", "forward", "collect")
-    children = [Child(name, wattseal(name, str(config_file)), on_start=started) for name in names]
+    children = [Child(name, command(name, str(config_file)), on_start=started) for name in names]
     tasks = [asyncio.create_task(child.keep(), name=f"run.{child.name}") for child in children]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        log.error("run.stopped", why="a child says that its configuration is wrong")
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        names_ended = [task.get_name().removeprefix("run.") for task in ended if task.result() == EXIT_CONFIG]
+        raise ConfigError(f"{config_file.name}: {', '.join(names_ended)} cannot use it, as said above")
     finally:
         for task in tasks:
             task.cancel()

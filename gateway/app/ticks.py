@@ -23,6 +23,11 @@ class Ticker:
     due_ns: int
     missed: int = 0
 
+    def realign(self, now_ns: int) -> None:
+        """Come back from a future that a clock stepped back has left behind; to be called while waiting."""
+        if self.due_ns - now_ns > self.period_ns + NS:
+            self.due_ns = next_tick(now_ns, self.period_ns)
+
     def take(self, now_ns: int) -> int | None:
         """Move past the tick that is due and return the interval boundary that it stands for, None for none."""
         last = self.due_ns

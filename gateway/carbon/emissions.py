@@ -56,9 +56,16 @@ class LineProjector:
     schemas: the line's schemas by identifier; more may be added while this runs. factors: those in force.
     """
 
-    def __init__(self, *, schemas: Mapping[bytes, LineSchema], factors: FactorTable) -> None:
+    def __init__(
+        self,
+        *,
+        schemas: Mapping[bytes, LineSchema],
+        factors: FactorTable,
+        max_gap_cells: int = MAX_GAP_CELLS,
+    ) -> None:
         self._schemas = schemas
         self._factors = factors
+        self._max_gap_cells = max_gap_cells
         self._schema: LineSchema | None = None
         self._registers: dict[Key, Register] = {}
         self._open: list[OpenCell] = []
@@ -135,7 +142,7 @@ class LineProjector:
             return []
         period_ns = schema.period_s * 1_000_000_000
         inner = range((self._last_ns // period_ns + 1) * period_ns, t_ns, period_ns)
-        if len(inner) >= MAX_GAP_CELLS:
+        if len(inner) >= self._max_gap_cells:
             self._registers = {key_of(column): _register(column, Flag.GAP_TOO_LONG) for column in schema.columns}
             inner = range(0)
         bounds = pairwise([self._last_ns, *inner, t_ns])
@@ -150,7 +157,7 @@ class LineProjector:
             first = self._place(said.start.t_ns)
         else:
             first = len(self._open) - new
-            if said.base is not None and len(self._open) - self._place(said.base.t_ns) > MAX_GAP_CELLS:
+            if said.base is not None and len(self._open) - self._place(said.base.t_ns) > self._max_gap_cells:
                 self._registers[key] = _register(column, Flag.NO_VALUE)
                 said = Nothing(flag=Flag.GAP_TOO_LONG, base=said.base)
         for cell in self._open[first:]:

@@ -83,7 +83,7 @@ class Reading:
     """One GOOD sample of a counter.
 
     amount: whole mWh, or thousandths of a unit. register: as read, in its own unit. t_ns: the boundary.
-    late: leaves before this one were passed over, because their clock did not advance.
+    late: leaves before this one were passed over, because their time did not advance.
     """
 
     amount: int
@@ -92,11 +92,6 @@ class Reading:
     source_ns: int
     leaf: LeafRef
     late: bool = False
-
-    @property
-    def clock_suspect(self) -> bool:
-        """Whether the sealer doubted its clock about this reading."""
-        return self.late or self.leaf.clock.state == ClockState.SUSPECT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +268,6 @@ def to_thousandths(value: Decimal) -> int:
 
 
 def _with_clock(flags: set[Flag], start: Reading, end: Reading) -> frozenset[Flag]:
-    if start.clock_suspect or end.clock_suspect:
+    if end.late or ClockState.SUSPECT in {start.leaf.clock.state, end.leaf.clock.state}:
         flags.add(Flag.CLOCK_SUSPECT)
     return frozenset(flags)

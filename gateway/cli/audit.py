@@ -1,1 +1,1 @@
-COMMANDS=()
+COMMANDS = ()

@@ -4,15 +4,18 @@ import asyncio
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from gateway.app.load import load_ledger
 from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
-
+    from rich.console import Console
+    from rich.table import Table
 
     from gateway.app.demo import Snapshot
 
@@ -62,26 +65,71 @@ def demo(seconds: float | None, out: Path | None, fault_after: float | None, *, 
         click.echo(f"\nLeft in {out}. Check the export:  wattseal verify {out}/export")
 
 
-def _run(folder: Path, seconds: float | None, fault_after_s: float) -> dict[str, float | int | str | None]:
+def _run(folder: Path, seconds: float | None, fault_after_s: float) -> dict[str, float | int | None]:
     from rich.console import Console
     from rich.live import Live
-
-    from gateway.app.demo import run_demo
-    from gateway.app.summary import line_sums, summarise
 
     console = Console(stderr=True)
     console.print(f"[bold]Wattseal demo[/] in {folder}  (Ctrl-C ends it)")
     if not console.is_terminal:
-        shown = [0]
-
-        def tell(snapshot: "Snapshot") -> None:
-            shown[0] += 1
-            if shown[0] % 10 == 1:
-                console.print(_line(snapshot))
-
-        return asyncio.run(_guarded(folder, seconds, fault_after_s, tell))
+        return asyncio.run(_demo(folder, seconds, fault_after_s, _now_and_then(console)))
     with Live(console=console, refresh_per_second=4) as live:
-        return asyncio.run(_guarded(folder, seconds, fault_after_s, lambda snapshot: live.update(_table(snapshot))))
+        return asyncio.run(_demo(folder, seconds, fault_after_s, lambda snapshot: live.update(_table(snapshot))))
+
+
+async def _demo(
+    folder: Path, seconds: float | None, fault_after_s: float, show: Callable[["Snapshot"], None]
+) -> dict[str, float | int | None]:
+    from gateway.app.demo import run_demo
+    from gateway.app.handover import export_to
+    from gateway.app.summary import line_sums, summarise
+
+    site, metrics = await run_demo(folder, seconds=seconds, fault_after_s=fault_after_s, show=show, look=line_sums)
+    summary = summarise(site, metrics)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    export_to(folder / "export", config=load_ledger(folder / "ledger.toml"))
+    return summary
+
+
+def _now_and_then(console: "Console") -> Callable[["Snapshot"], None]:
+    """Return what prints every fifth second, for a terminal that is none."""
+    last_s = [-5.0]
+
+    def show(snapshot: "Snapshot") -> None:
+        if snapshot.elapsed_s - last_s[0] >= 5:
+            last_s[0] = snapshot.elapsed_s
+            console.print(
+                "  ".join(f"{name}: {value}" for name, value in _rows(snapshot)), soft_wrap=True, highlight=False
+            )
+
+    return show
+
+
+def _rows(snapshot: "Snapshot") -> list[tuple[str, str]]:
+    """Return what the demonstration shows, as names and values."""
+    metrics, line = snapshot.metrics, snapshot.line
+    size, receipted = metrics.get("wattseal_seal_checkpoint_size", 0), metrics.get("wattseal_seal_receipt_size", 0)
+    per_unit = None if line is None else line.kg_per_unit_now
+    return [
+        ("time", f"{snapshot.elapsed_s:.0f} s"),
+        ("readings/s", f"{snapshot.readings_per_s:.0f}"),
+        ("sealed leaves", f"{metrics.get('wattseal_seal_log_size', 0):.0f}"),
+        ("checkpoint", f"{size:.0f}"),
+        ("receipt", f"{receipted:.0f}"),
+        ("filling line", "-" if line is None else f"{line.energy_kwh:,.1f} kWh"),
+        ("emitted", "-" if line is None else f"{line.co2e_kg * 1000:,.0f} g CO2e"),
+        ("per unit", "-" if per_unit is None else f"{per_unit * 1000:,.0f} g CO2e"),
+        ("compressor", "VALVE FAILED" if snapshot.faulty else "sound"),
+    ]
+
+
+def _table(snapshot: "Snapshot") -> "Table":
+    from rich.table import Table
+
+    table = Table(show_header=False, title="Wattseal: meters -> seal -> broker -> ledger")
+    for name, value in _rows(snapshot):
+        table.add_row(name, f"[bold red]{value}[/]" if value == "VALVE FAILED" else f"[bold]{value}[/]")
+    return table
 
 
 COMMANDS = (dev_ca, demo)

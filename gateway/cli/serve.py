@@ -72,13 +72,14 @@ def ledger_run(file: Path) -> None:
 @ledger.command("rebuild")
 @_FILE
 def ledger_rebuild(file: Path) -> None:
-    """Delete the projections and make them again from the logs.
+    """Delete the projections and make them again from the logs. The ledger must not run.
 
     Example: wattseal ledger rebuild ledger.toml
     """
     from gateway.app.rebuild import rebuild
 
-    click.echo(rebuild(load_ledger(file)))
+    digest = rebuild(load_ledger(file), say=lambda text: click.echo(text, err=True))
+    click.echo(f"rebuilt; sha256 of all tables: {digest}")
 
 
 COMMANDS = (run, collect, seal, forward, ledger)

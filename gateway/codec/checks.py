@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from gateway.codec.pack import shown
 from gateway.errors import TrustError
 from gateway.model import Column, Factor, Interval, LineColumn, LineSchema, Quality, Role, Row, Sample, Schema, Value
 
@@ -25,6 +26,19 @@ def _map(value: Any) -> bool:
     return type(value) is dict
 
 
+def _plain_map(value: Any) -> bool:
+    return type(value) is dict and _plain(value, 8)
+
+
+def _plain(value: Any, levels: int) -> bool:
+    """Return whether a value is of msgpack's plain types, and nested no deeper: so a leaf always opens again."""
+    if type(value) is list:
+        return levels > 0 and all(_plain(item, levels - 1) for item in value)
+    if type(value) is dict:
+        return levels > 0 and all(_plain(item, levels - 1) for item in value.values())
+    return type(value) in _SCALARS
+
+
 def _list(value: Any) -> bool:
     return type(value) is list
 
@@ -34,6 +48,7 @@ def _id(value: Any) -> bool:
 
 
 _NIL = type(None)
+_SCALARS = {_NIL, bool, int, float, str, bytes}
 
 
 def _good_row(row: Any) -> bool:
@@ -47,8 +62,8 @@ def _good_row(row: Any) -> bool:
         and type(row[2]) in {bytes, _NIL}
         and type(row[3]) in {bytes, _NIL}
         and type(row[4]) in {str, _NIL}
-        and (row[2] is not None or row[3] is not None)
         and (row[3] is None or (len(row[3]) > 0 and max(row[3]) <= 2))
+        and (row[2] is not None or (row[3] is not None and min(row[3]) == 2))
     )
 
 
@@ -82,14 +97,14 @@ def _key4(value: Any) -> bool:
 
 
 _SHAPES: dict[str, tuple[dict[str, _Check], ...]] = {
-    "epoch": ({"epoch": _int, "key": _str, "binding": _map},),
+    "epoch": ({"epoch": _int, "key": _str, "binding": _plain_map},),
     "schema": (
         {"id": _id, "device": _str, "columns": _list},
         {"id": _id, "line": _map, "columns": _list},
     ),
     "readings": ({"rows": _rows},),
     "interval": ({"schema": _id, "t": _int, "samples": _samples},),
-    "event": ({"what": _str, "t": _int, "about": _map},),
+    "event": ({"what": _str, "t": _int, "about": _plain_map},),
     "factor": (
         {
             "key": _key4,
@@ -119,7 +134,7 @@ def check_body(kind: str, body: Any) -> dict[str, Any]:
         if list(body) == list(shape):
             for key, fits in shape.items():
                 if not fits(body[key]):
-                    raise TrustError(f"{kind}: {key}: got {str(body[key])[:60]!r}, which does not fit docs/log.md")
+                    raise TrustError(f"{kind}: {key}: got {shown(body[key])}, which does not fit docs/log.md")
             if kind == "schema":
                 to_schema(body)
             return body
@@ -141,7 +156,7 @@ def to_schema(body: Mapping[str, Any]) -> Schema | LineSchema:
 
 
 def _schema(body: Mapping[str, Any]) -> Schema:
-    rows = [(_clean(name), _clean(unit), _clean(store)) for name, unit, store in body["columns"]]
+    rows = [(_clean(name), _clean(unit), _clean(store)) for name, unit, store in map(_array, body["columns"])]
     columns = tuple(Column(name=name, unit=unit, store=store) for name, unit, store in rows)
     return Schema(device=_clean(body["device"]), columns=columns)
 
@@ -151,7 +166,7 @@ def _line_schema(body: Mapping[str, Any]) -> LineSchema:
     if list(head) != ["name", "site", "zone", "period_s"] or not _int(head["period_s"]) or head["period_s"] < 1:
         raise ValueError("line: want name, site, zone and period_s")
     columns = []
-    for point, unit, role, modulus, rated_power_w, meter_class, serial in body["columns"]:
+    for point, unit, role, modulus, rated_power_w, meter_class, serial in map(_array, body["columns"]):
         if modulus is not None and not _good_decimal(modulus):
             raise ValueError("modulus: want a decimal string or nil")
         if rated_power_w is not None and not _int(rated_power_w):
@@ -174,6 +189,12 @@ def _line_schema(body: Mapping[str, Any]) -> LineSchema:
         period_s=head["period_s"],
         columns=tuple(columns),
     )
+
+
+def _array(column: Any) -> list[Any]:
+    if type(column) is not list:
+        raise ValueError("column: want an array")
+    return column
 
 
 def _clean(text: Any) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.codec.leaves import MAX_LEAF
-from gateway.codec.pack import pack, unpack
+from gateway.codec.pack import pack, shown, unpack
 from gateway.errors import TrustError
 
 MAX_FRAME = 4 * 1024 * 1024
@@ -49,10 +49,19 @@ class FrameReader:
             message = unpack(bytes(buffer[start + 4 : start + 4 + length]))
             if type(message) is not list or not message or type(message[0]) is not str:
                 raise TrustError("frame: want an array that starts with a message's name")
+            if not all(map(_fits, message)):
+                raise TrustError(f"frame: {shown(message[0])}: want whole numbers, text, bytes and leaves")
             messages.append(message)
             start += 4 + length
         del buffer[:start]
         return messages
+
+
+def _fits(item: Any) -> bool:
+    """Return whether docs/wire.md has such an item: so no bool passes for a number, and no depth reaches a reader."""
+    if type(item) is list:
+        return all(type(leaf) is bytes or (type(leaf) is list and [*map(type, leaf)] == [bytes]) for leaf in item)
+    return type(item) in {int, str, bytes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +117,7 @@ def unpack_log(payload: bytes) -> LogMessage:
         raise TrustError("log message: want a map of v, first, leaves, checkpoint")
     version, first, checkpoint = fields["v"], fields["first"], fields["checkpoint"]
     if type(version) is not int or version != 1:
-        raise TrustError(f"log message: v: got {version!r}, want 1")
+        raise TrustError(f"log message: v: got {shown(version)}, want 1")
     if type(first) is not int or not 0 <= first < 2**63 or type(checkpoint) is not str:
         raise TrustError("log message: want first as an index and checkpoint as text")
     return LogMessage(first=first, leaves=unpack_leaves(fields["leaves"]), checkpoint=checkpoint.encode())

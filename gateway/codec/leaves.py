@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.codec.checks import check_body
-from gateway.codec.pack import pack, unpack
+from gateway.codec.pack import pack, shown, unpack
 from gateway.errors import TrustError
 from gateway.model import Clock, ClockState
 
@@ -72,12 +72,12 @@ def parse(leaf: bytes) -> Leaf:
     if type(fields) is not dict or list(fields) != _KEYS:
         raise TrustError(f"leaf: got keys {_keys(fields)}, want {_KEYS}")
     if type(fields["v"]) is not int or fields["v"] != 1:
-        raise TrustError(f"leaf: v: got {fields['v']!r}, want 1")
+        raise TrustError(f"leaf: v: got {shown(fields['v'])}, want 1")
     kind, prev = fields["kind"], fields["prev"]
     if type(kind) is not str:
         raise TrustError("leaf: kind: want a string")
     if prev is not None and (type(prev) is not int or prev < 0 or kind != "interval"):
-        raise TrustError(f"leaf: prev: got {prev!r}, want nil, or an index in an interval leaf")
+        raise TrustError(f"leaf: prev: got {shown(prev)}, want nil, or an index in an interval leaf")
     return Leaf(
         kind=kind,
         clock=_clock(fields["clock"]),

@@ -3,13 +3,13 @@
 `gateway.toml: devices.m1.unit_id: got 300, want 0..247`
 """
 
-from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from collections.abc import Callable, Mapping
+from decimal import Context, Decimal, Inexact
 from pathlib import Path
 
 import msgspec
 
-from gateway.config.convert import convert, named, placed, section, tables, toml
+from gateway.config.convert import convert, named, placed, section, shown, tables, toml
 from gateway.config.sections import (
     BrokerSection,
     CollectSection,
@@ -26,7 +26,7 @@ from gateway.config.sections import (
     Template,
 )
 from gateway.errors import ConfigError
-from gateway.model import Kind, LineColumn, LineSchema, Point, Role
+from gateway.model import Kind, LineColumn, LineSchema, Point, Role, WireType
 
 __all__ = [
     "DeviceSection",
@@ -54,9 +54,9 @@ def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable
         if device_section.template not in templates:
             try:
                 text_of_it = template_text(device_section.template)
-                templates[device_section.template] = parse_template(text_of_it, device_section.template)
             except KeyError:
                 raise ConfigError(f"{where}: got {device_section.template!r}, want a file of gateway/devices") from None
+            templates[device_section.template] = parse_template(text_of_it, device_section.template)
     config = GatewayConfig(
         gateway=placed(section(found, "gateway", GatewaySection, name), folder, "state"),
         collect=section(found, "collect", CollectSection, name),
@@ -76,18 +76,18 @@ def parse_template(text: str, name: str) -> Template:
     """Return the device template that text says. Raises ConfigError."""
     where = f"devices/{name}.toml"
     table = toml(text, where)
-    template = convert({**table, "points": {}}, Template, where)
+    template = convert({**table, "points": {}}, Template, f"{where}:")
     points = named(table.get("points", {}), PointSection, f"{where}: points")
     if not points:
         raise ConfigError(f"{where}: points: got none, want at least one")
     template = msgspec.structs.replace(template, points=points)
     for point, entry in points.items():
-        try:
-            _point(point, entry, template.function)
-        except InvalidOperation:
-            raise ConfigError(f"{where}: points.{point}: got scale {entry.scale!r}, want decimal numbers") from None
         if entry.scale_point is not None and entry.scale_point not in points:
-            raise ConfigError(f"{where}: points.{point}.scale_point: got {entry.scale_point!r}, want a point's name")
+            raise ConfigError(
+                f"{where}: points.{point}.scale_point: got {shown(entry.scale_point)}, want a point's name"
+            )
+        _check_counter(entry, f"{where}: points.{point}")
+    _check_size(points, where)
     return template
 
 
@@ -128,11 +128,33 @@ def _point(name: str, entry: PointSection, function: int) -> Point:
     )
 
 
+def _check_counter(entry: PointSection, where: str) -> None:
+    """Refuse a counter that is no number, and a roll-over that would be booked wrongly."""
+    if entry.kind == Kind.COUNTER and entry.type in {WireType.BIT, WireType.STRING}:
+        raise ConfigError(f"{where}.type: got {str(entry.type)!r}, want a number's type for a counter")
+    if entry.modulus is None:
+        return
+    if entry.modulus > 2**64:
+        raise ConfigError(f"{where}.modulus: got {shown(entry.modulus)}, want 2..{2**64}")
+    if entry.scale_point is not None or entry.scale.startswith("-"):
+        raise ConfigError(f"{where}.modulus: got {entry.modulus}, want none, or a scale that is positive and fixed")
+
+
+_MOST_BYTES = 64_000
+
+
+def _check_size(points: Mapping[str, PointSection], where: str) -> None:
+    """Refuse a device whose schema or whose row a leaf (docs/log.md) cannot hold."""
+    schema = sum(len(name) + len(entry.unit.encode()) + 12 for name, entry in points.items())
+    row = sum(1 + (2 * (entry.registers or 0) if entry.type == WireType.STRING else 8) for entry in points.values())
+    if max(schema, row) > _MOST_BYTES:
+        raise ConfigError(f"{where}: points: got {len(points)}, want fewer: a leaf could not hold a row, or its schema")
+
+
 def _check_periods(config: GatewayConfig, name: str) -> None:
-    interval_us = config.interval.period_s * 1_000_000
+    interval_ns = config.interval.period_s * 1_000_000_000
     for device, entry in config.devices.items():
-        period_us = round(entry.period_s * 1_000_000)
-        if interval_us % period_us:
+        if interval_ns % round(entry.period_s * 1_000_000_000):
             raise ConfigError(
                 f"{name}: devices.{device}.period_s: got {entry.period_s:g}, want a period that divides "
                 f"interval.period_s ({config.interval.period_s} s), or energies would skew"
@@ -141,8 +163,8 @@ def _check_periods(config: GatewayConfig, name: str) -> None:
 
 def _line(key: str, section: LineSection, config: GatewayConfig, name: str) -> LineSchema:
     roles = [(point, Role.ENERGY) for point in section.energy]
-    roles += [(section.count_good, Role.COUNT_GOOD)] if section.count_good else []
-    roles += [(section.count_total, Role.COUNT_TOTAL)] if section.count_total else []
+    roles += [(section.count_good, Role.COUNT_GOOD)] if section.count_good is not None else []
+    roles += [(section.count_total, Role.COUNT_TOTAL)] if section.count_total is not None else []
     names = [point for point, _ in roles]
     if len(set(names)) < len(names):
         raise ConfigError(f"{name}: lines.{key}: got {names}, want each point once, or it would count twice")
@@ -156,6 +178,7 @@ def _line(key: str, section: LineSection, config: GatewayConfig, name: str) -> L
 
 
 _ENERGY_UNITS = ("Wh", "kWh", "MWh")
+_EXACT = Context(prec=60, traps=[Inexact])  # 20 digits of a modulus times 28 of a scale
 
 
 def _column(point: str, role: Role, where: str, config: GatewayConfig) -> LineColumn:
@@ -167,7 +190,7 @@ def _column(point: str, role: Role, where: str, config: GatewayConfig) -> LineCo
         raise ConfigError(f"{where}: got {point!r}, want <device>.<point> of a counter")
     if role == Role.ENERGY and found.unit not in _ENERGY_UNITS:
         raise ConfigError(f"{where}: got {point!r} in {found.unit!r}, want one of {', '.join(_ENERGY_UNITS)}")
-    modulus = None if found.modulus is None else found.modulus * Decimal(found.scale)
+    modulus = None if found.modulus is None else _EXACT.multiply(Decimal(found.modulus), Decimal(found.scale))
     return LineColumn(
         point=point,
         unit=found.unit,

@@ -10,7 +10,36 @@ from gateway.model import Kind, LineSchema, Order, WireType
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}\Z", description="lower-case letters, digits, - and _")]
 Seconds = Annotated[float, Meta(ge=0.001, le=86_400)]
-HostPort = Annotated[str, Meta(pattern=r"^[^\s:/]+:\d{1,5}\Z", description="host:port")]
+
+_HOST = r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,30}"
+_PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"  # 1..65535
+_DECIMAL = r"-?[0-9]{1,14}(\.[0-9]{1,14})?\Z"
+
+HostPort = Annotated[str, Meta(pattern=rf"^{_HOST}:{_PORT}\Z", description="host:port")]
+Url = Annotated[
+    str,
+    Meta(
+        pattern=rf"^(tcp|rtu\+tcp)://{_HOST}:{_PORT}\Z|^serial:///[!-~]{{1,200}}\Z",
+        description="tcp://host:port, rtu+tcp://host:port or serial:///dev/...",
+    ),
+]
+
+# What stands in a schema leaf: docs/log.md forbids control characters there, and a leaf has room for so much.
+Text = Annotated[
+    str,
+    Meta(pattern=r"^[^\x00-\x1f\x7f]{0,60}\Z", description="text of at most 60 characters, none a control character"),
+]
+Zone = Annotated[
+    str,
+    Meta(pattern=r"^[^\x00-\x1f\x7f]{1,60}\Z", description="text of 1 to 60 characters, none a control character"),
+]
+Counters = Annotated[tuple[str, ...], Meta(min_length=1, max_length=100, description="a list of 1 to 100 counters")]
+
+# TOML's own numbers are binary, and 0.1 is not: a factor that figures rest on is text.
+Scale = Annotated[
+    str, Meta(pattern=rf"^(?=.*[1-9]){_DECIMAL}", description='a decimal number in quotes, such as "0.01"; never 0')
+]
+Offset = Annotated[str, Meta(pattern=rf"^{_DECIMAL}", description='a decimal number in quotes, such as "-40"')]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,7 +50,7 @@ class GatewaySection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     """`[gateway]`: who this gateway is and where it keeps its state."""
 
     id: Name
-    site: str = ""
+    site: Text = ""
     state: Path = Path("state")
 
 
@@ -66,27 +95,21 @@ class DeviceSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """`[devices.<name>]`: which device stands where."""
 
     template: Name
-    url: Annotated[
-        str,
-        Meta(
-            pattern=r"^(tcp|rtu\+tcp)://[^\s/]+:\d{1,5}\Z|^serial:///\S+\Z",
-            description="tcp://host:port, rtu+tcp://host:port or serial:///dev/...",
-        ),
-    ]
+    url: Url
     unit_id: Annotated[int, Meta(ge=0, le=247)] = 1
     period_s: Seconds = 1.0
     timeout_s: Annotated[float, Meta(ge=0.01, le=60)] = 1.0
     own_connection: bool = False
-    rated_power_w: Annotated[int, Meta(ge=1)] | None = None
-    meter_class: str = ""
-    serial: str = ""
+    rated_power_w: Annotated[int, Meta(ge=1, le=1_000_000_000_000)] | None = None
+    meter_class: Text = ""
+    serial: Text = ""
 
 
 class LineSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[lines.<name>]`: the counters behind one line's figure, as `<device>.<point>`."""
 
-    zone: Annotated[str, Meta(min_length=1, max_length=60)]
-    energy: Annotated[tuple[str, ...], Meta(min_length=1)]
+    zone: Zone
+    energy: Counters
     count_good: str | None = None
     count_total: str | None = None
 
@@ -100,9 +123,9 @@ class PointSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     order: Order = Order.ABCD
     registers: Annotated[int, Meta(ge=1, le=125)] | None = None
     bit: Annotated[int, Meta(ge=0, le=15)] | None = None
-    unit: str = ""
-    scale: str = "1"
-    offset: str = "0"
+    unit: Text = ""
+    scale: Scale = "1"
+    offset: Offset = "0"
     scale_point: str | None = None
     sentinels: tuple[int, ...] = ()
     kind: Kind = Kind.GAUGE

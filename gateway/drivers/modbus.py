@@ -28,9 +28,8 @@ _NOT_THE_DEVICE: Final = frozenset({0x0A, 0x0B})
 _MAX_REFUSALS: Final = 32
 # After so many requests without a reply a device is not asked for the rest of its blocks.
 _MAX_SILENCES: Final = 2
-# How long what was learnt about a device holds; after a reconnection it may be another device already.
-_RECHECK_S: Final = 600.0
-_RECHECK_RECONNECTED_S: Final = 60.0
+# How much sooner than else what was learnt is rechecked after a reconnection: it may be another device.
+_SOONER: Final = 10
 _MAX_STATUS: Final = 400
 _NO_VALUE: Final = "no value"
 
@@ -72,7 +71,8 @@ class _Round:
 class ModbusDriver:
     """A Modbus device. It can only read: all it sends is made of `Request`, which knows no other function.
 
-    bus: may be shared with other devices. clock: UTC in nanoseconds.
+    bus: may be shared with other devices. clock: UTC in nanoseconds. One poll at a time.
+    recheck_s: how long the device is not asked again for what it refused, when it answers all else.
     Raises ConfigError where the points cannot be read within the limits.
     """
 
@@ -85,6 +85,7 @@ class ModbusDriver:
         unit_id: int,
         limits: Limits | None = None,
         clock: Callable[[], int] = time.time_ns,
+        recheck_s: float = 600.0,
     ) -> None:
         if not points:
             raise ConfigError(f"device {name}: got no points, want one or more")
@@ -101,6 +102,7 @@ class ModbusDriver:
         self._unit_id = unit_id
         self._limits = limits or Limits()
         self._clock = clock
+        self._recheck_s = recheck_s
         # A device that wants an order gets it; else what was silent is asked last, so that it cannot starve the rest.
         self._in_order = self._limits.keep_order
         self._use(self._planned(self._points, self._limits))
@@ -146,7 +148,7 @@ class ModbusDriver:
         """Go back to the plan as it was made, if what was learnt since is old."""
         age_s = asyncio.get_running_loop().time() - learnt_at
         reconnected = self._bus.connects != self._connects
-        if age_s > _RECHECK_S or (reconnected and age_s > _RECHECK_RECONNECTED_S):
+        if age_s > (self._recheck_s / _SOONER if reconnected else self._recheck_s):
             self._use(self._planned(self._points, self._limits))
             self._learnt_at = None
 

@@ -49,24 +49,27 @@ class Bus:
     async def read(self, request: Request) -> bytes:
         """Return the registers or bits that a device answers.
 
-        Raises RefusedError, SilentError, UnreachableError, or DeviceError for a wrong reply; that also ends the connection, so
-        that what follows it is never taken for another.
+        Raises RefusedError, SilentError, UnreachableError, or DeviceError for a wrong reply: that also ends the
+        connection, so that what follows it is never taken for another.
         """
-        async with self._lock:
+        # Not `async with`: that is two more coroutines for each request.
+        await self._lock.acquire()
+        try:
             line = self._line
             if line is None or line.lost:
                 line = await self._connect()
-            try:
-                return await line.ask(request)
-            except RefusedError:
-                raise
-            except SilentError:
-                if line.misses >= _MISSES and self._serial is None:
-                    await line.close()
-                raise
-            except DeviceError:
-                await line.close()
-                raise
+            return await line.ask(request)
+        except (RefusedError, UnreachableError):
+            raise
+        except SilentError:
+            if self._line is not None and (self._line.torn or (self._line.misses >= _MISSES and self._serial is None)):
+                await self._line.close()
+            raise
+        except DeviceError:
+            await self.close()
+            raise
+        finally:
+            self._lock.release()
 
     def join(self) -> None:
         """Count a device that uses this bus."""

@@ -22,15 +22,19 @@ class Line(asyncio.Protocol, ABC):
     """One open connection with at most one request under way.
 
     lost: nothing more can be asked. misses: requests in a row without a single byte in reply.
+    torn: a part of a reply has come that the next reply must not complete.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self.lost = False
         self.misses = 0
+        self.torn = False
         self._timeout_s = timeout_s
         self._transport: Any = None
         self._waiter: asyncio.Future[tuple[int, bytes]] | None = None
         self._gone = asyncio.Event()
+        self._deadline = 0.0
+        self._watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport; called by the loop."""
@@ -40,6 +44,9 @@ class Line(asyncio.Protocol, ABC):
         """Fail the request under way; called by the loop."""
         self.lost = True
         self._gone.set()
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
         self._fail(DeviceError(f"connection closed{f': {exc}' if exc else ''}"))
 
     async def close(self) -> None:
@@ -65,17 +72,28 @@ class Line(asyncio.Protocol, ABC):
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[tuple[int, bytes]] = loop.create_future()
         self._waiter = waiter
-        timer = loop.call_later(self._timeout_s, self._expire)
+        self._deadline = loop.time() + self._timeout_s
+        if self._watch is None:
+            self._watch = loop.call_at(self._deadline, self._expire, loop)
         self.misses += 1
         self._transport.write(frame)
         try:
             return await waiter
         finally:
-            timer.cancel()
             self._waiter = None
 
-    def _expire(self) -> None:
-        self._fail(SilentError(f"no reply in {self._timeout_s:g} s{self._dropped()}"))
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End a request that is past its deadline.
+
+        One timer outlives many requests, because making one for each costs as much as all else here.
+        """
+        self._watch = None
+        if self._waiter is None:
+            return
+        if loop.time() < self._deadline:
+            self._watch = loop.call_at(self._deadline, self._expire, loop)
+        else:
+            self._fail(SilentError(f"no reply in {self._timeout_s:g} s{self._dropped()}"))
 
     def _fail(self, error: DeviceError) -> None:
         """End the request under way, if there is one, with an error."""
@@ -100,7 +118,8 @@ class TcpLine(Line):
         return request.payload(unit_id, pdu)
 
     def _dropped(self) -> str:
-        return f", {self._others} replies to other transactions" if self._others else ""
+        others = f", {self._others} replies to other transactions" if self._others else ""
+        return others + (f", but {self._rest[:16].hex(' ')}" if self._rest else "")
 
     def data_received(self, data: bytes) -> None:
         """Cut what came into frames; called by the loop."""
@@ -125,6 +144,7 @@ class TcpLine(Line):
             else:
                 self._others += 1
         self._rest = buffer[at:]
+        self.torn = at < len(buffer)
 
 
 class Late:

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import aiomqtt
 
@@ -66,12 +66,23 @@ class Arrived:
     payload: bytes
 
 
-def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
+class _Context(ssl.SSLContext):
+    """Remembers the socket that it wrapped: paho drops one unclosed when the handshake fails."""
+
+    wrapped: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        """Return the wrapped socket."""
+        self.wrapped = super().wrap_socket(*args, **kwargs)
+        return self.wrapped
+
+
+def tls_context(endpoint: Endpoint) -> _Context:
     """Return a context for TLS 1.3 alone, that checks the broker's chain, purpose and name and shows our certificate.
 
     Raises ConfigError that names the file.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     try:
@@ -116,12 +127,14 @@ class Link:
         self._queued_bytes = queued_bytes
         self._ear = _Ear()
         self._client: aiomqtt.Client | None = None
+        self._context: _Context | None = None
 
     async def __aenter__(self) -> Self:
         """Connect. Raises LinkError, or ConfigError when a file of ours is unusable."""
         # Not in the tree of loggers: what it is told becomes the text of a LinkError.
         logger = logging.Logger("mqtt")  # noqa: LOG001
         logger.addHandler(self._ear)
+        self._context = tls_context(self._endpoint)
         self._client = client = aiomqtt.Client(
             self._endpoint.host,
             self._endpoint.port,
@@ -130,7 +143,7 @@ class Link:
             clean_session=True,
             keepalive=self._keepalive_s,
             timeout=self._timeout_s,
-            tls_context=tls_context(self._endpoint),
+            tls_context=self._context,
             logger=logger,
             queue_type=cast("type[asyncio.Queue[aiomqtt.Message]]", functools.partial(_Mailbox, link=self)),
             max_queued_incoming_messages=self._queued,
@@ -175,8 +188,13 @@ class Link:
 
     def _close_socket(self) -> None:
         """Close what aiomqtt leaves open after a failed connect, or after a message that it could not read."""
-        if self._client is not None:
-            self._client._client.disconnect()  # noqa: SLF001 (there is no other way to paho)
+        if self._client is None or self._context is None:
+            return
+        paho = self._client._client  # noqa: SLF001 (there is no other way to it)
+        if paho.socket() is not None:
+            paho.disconnect()
+        elif self._context.wrapped is not None:
+            self._context.wrapped.close()
 
     @property
     def _open(self) -> aiomqtt.Client:

@@ -5,8 +5,9 @@ Length 0 stands for a body that is not here: it was dropped, and its hash stays.
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gateway.errors import LogError
 from gateway.store.files import Files
@@ -16,7 +17,7 @@ MOST_LEAF_BYTES = 65_535
 DROPPED_COST = 34
 """What a leaf without a body counts for in a chunk: its hash goes in its stead."""
 
-_CACHED = 8
+_CACHED_OFFSETS = 4  # of full bundles
 
 
 def entry(leaf: bytes) -> bytes:
@@ -48,7 +49,7 @@ class Bundles:
         self._edge = offsets
         self._pieces: list[bytes] = []
         self._fresh: dict[int, list[int]] = {}
-        self._cache: OrderedDict[int, list[int]] = OrderedDict()
+        self._cache: OrderedDict[int, Sequence[int]] = OrderedDict()
 
     def append(self, leaf: bytes) -> None:
         """Add one leaf's body, b"" for one that was dropped. The bytes are not copied."""
@@ -134,18 +135,16 @@ class Bundles:
             raise LogError(f"log: {tile_path(ENTRIES, index)}: is shorter than it was")
         return [content[offsets[at] + 2 - start : offsets[at + 1] - start] or None for at in range(place, last)], room
 
-    def offsets(self, index: int) -> list[int] | None:
+    def offsets(self, index: int) -> Sequence[int] | None:
         """Return where the entries of a committed bundle start; None when the bundle was pruned."""
         if index == self._settled // self._width:
             return self._fresh.get(index, self._edge)
         offsets = self._cache.get(index)
-        if offsets is None:
-            bundle = self.full(index)
-            if bundle is None:
-                return None
-            offsets = offsets_of(bundle)
-        self._keep(index, offsets)
-        return offsets
+        if offsets is not None:
+            self._cache.move_to_end(index)
+            return offsets
+        bundle = self.full(index)
+        return None if bundle is None else self._keep(index, offsets_of(bundle))
 
     def full(self, index: int) -> bytes | None:
         """Return a full bundle's bytes, None when it was pruned. Raises LogError when it is not whole."""
@@ -161,11 +160,11 @@ class Bundles:
         """Say that a full bundle was rewritten or removed."""
         self._cache.pop(index, None)
 
-    def _keep(self, index: int, offsets: list[int]) -> None:
-        self._cache[index] = offsets
-        self._cache.move_to_end(index)
-        if len(self._cache) > _CACHED:
+    def _keep(self, index: int, offsets: list[int]) -> Sequence[int]:
+        kept = self._cache[index] = array("I", offsets)  # an eighth of a list's memory
+        if len(self._cache) > _CACHED_OFFSETS:
             self._cache.popitem(last=False)
+        return kept
 
     def _path(self, index: int) -> str:
         path = tile_path(ENTRIES, index)

@@ -10,6 +10,9 @@ from gateway.store.marks import Marks
 from gateway.store.tiles import Tiles, column, tile_path
 from gateway.tlog.merkle import CompactRange, leaf_hash
 
+_LEAST_BYTES = 64 << 10
+"""What a bundle counts for at least in `check_bodies`: small ones take time too."""
+
 
 def check_marks(tiles: Tiles, marks: Marks) -> None:
     """Check that the tree has the root of each mark. Raises LogError."""
@@ -26,7 +29,7 @@ def check_bodies(bundles: Bundles, tiles: Tiles, marks: Marks, *, most_bytes: in
     read_bytes = 0
     first, stop = marks.receipt.size // tiles.width, marks.floor.size // tiles.width
     for index in reversed(range(first, stop)):
-        read_bytes += check_bundle(bundles, tiles, index, receipted=marks.receipt.size)
+        read_bytes += max(_LEAST_BYTES, check_bundle(bundles, tiles, index, receipted=marks.receipt.size))
         if read_bytes >= most_bytes:
             break
 

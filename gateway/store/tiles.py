@@ -16,7 +16,7 @@ from gateway.tlog.merkle import HASH_BYTES, node_hash, root_from
 HEIGHT = 8
 ENTRIES = "tile/entries"
 PART = ".part"
-_CACHED_TILES = 48  # at most 16 KB each
+_CACHED_TILES = 12  # 16 KB each at most; the ledger has a log open for each gateway
 
 
 def column(level: int) -> str:

@@ -94,7 +94,7 @@ def verify_cosignature(note: bytes, *, origin: str, witness: Verifier) -> tuple[
 
 
 def read_unverified(note: bytes, *, origin: str) -> Checkpoint:
-    """Return what a well-formed note says, whoever signed it: for one's own disk, never for what a peer sent."""
+    """Return what a well-formed note says, whoever signed it. Nothing may rest on it that is not verified elsewhere."""
     return _parse(split_note(note)[0], origin)
 
 

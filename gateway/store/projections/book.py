@@ -1,0 +1,81 @@
+"""The database of projections: disposable, always made again from the logs."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, create_engine, event, insert, inspect, select
+from sqlalchemy.exc import DatabaseError
+
+from gateway.carbon.figures import CALC_VERSION
+from gateway.errors import ConfigError
+from gateway.store.projections.tables import METADATA, PROJECTION_VERSION, meta
+
+_VERSIONS = {"projection_version": PROJECTION_VERSION, "calc_version": CALC_VERSION}
+
+
+class Projections:
+    """One SQLite file. Opening it makes the tables, and makes them anew where another version made them.
+
+    fresh: the tables are empty and wait to be filled from the logs. Raises ConfigError for a file that is no such
+    database. Any number of readers, in any process, may read beside one writer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._engine = create_engine(URL.create("sqlite", database=str(path)))
+        event.listen(self._engine, "connect", _on_connect)
+        event.listen(self._engine, "begin", _on_begin)
+        try:
+            with self._engine.begin() as connection:
+                self.fresh = _versions(connection) != _VERSIONS
+                if self.fresh:
+                    reset(connection)
+        except DatabaseError as e:
+            self._engine.dispose()
+            raise ConfigError(f"{path}: {e.orig}: want a database of projections; delete it to have it rebuilt") from e
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give a transaction: all that is done in it is there afterwards, or, when it raises, nothing is."""
+        with self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection that sees one state of the database throughout."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def reset(connection: Connection) -> None:
+    """Drop all tables of any version and make them anew, empty."""
+    for name in inspect(connection).get_table_names():
+        quoted = connection.dialect.identifier_preparer.quote(name)
+        connection.exec_driver_sql(f"DROP TABLE {quoted}")
+    METADATA.create_all(connection)
+    connection.execute(insert(meta), [{"key": key, "value": value} for key, value in _VERSIONS.items()])
+
+
+def _versions(connection: Connection) -> dict[str, str]:
+    if not inspect(connection).has_table(meta.name):
+        return {}
+    return {row.key: row.value for row in connection.execute(select(meta))}
+
+
+def _on_connect(connection: Any, record: Any) -> None:  # noqa: ARG001 - SQLAlchemy's signature
+    # sqlite3 would begin a transaction only at the first write, and none for a reader or a CREATE: _on_begin does.
+    connection.isolation_level = None
+    # WAL lets readers read while the ledger writes. NORMAL may lose the last transactions at a power cut, never the
+    # order of them: the ledger projects again from the size that the database says.
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "busy_timeout = 5000"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _on_begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")

@@ -1,0 +1,165 @@
+"""What the ledger writes: whole rows, again and again the same, in the caller's transaction."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, delete, insert
+
+from gateway.carbon.emissions import IntervalLeaf
+from gateway.carbon.factors import FactorLeaf
+from gateway.carbon.figures import Cell, Figure, LineFigure
+from gateway.model import LineSchema
+from gateway.store.projections import tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayState:
+    """How far a gateway's log is projected, and the newest receipt, if any."""
+
+    gateway: str
+    size: int
+    receipt: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntervalRow:
+    """Where an interval leaf stands. clean: an export may begin or end with it; see LineProjector.clean."""
+
+    gateway: str
+    leaf_index: int
+    line: str
+    t_ns: int
+    schema_id: bytes
+    prev: int | None
+    clean: bool
+
+    @classmethod
+    def of(cls, leaf: IntervalLeaf, *, line: str, prev: int | None, clean: bool) -> "IntervalRow":
+        """Return the row of a leaf."""
+        return cls(
+            gateway=leaf.gateway,
+            leaf_index=leaf.ref.index,
+            line=line,
+            t_ns=leaf.interval.t_ns,
+            schema_id=leaf.interval.schema_id,
+            prev=prev,
+            clean=clean,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """One event leaf. log: the gateway, or "" for the ledger's own log. about: canonical JSON."""
+
+    log: str
+    leaf_index: int
+    what: str
+    t_ns: int
+    about: str
+
+    @classmethod
+    def of(cls, log: str, leaf_index: int, body: Mapping[str, Any]) -> "EventRow":
+        """Return the row of an event leaf's checked body."""
+        about = json.dumps(body["about"], sort_keys=True, separators=(",", ":"), default=bytes.hex)
+        return cls(log=log, leaf_index=leaf_index, what=body["what"], t_ns=body["t"], about=about)
+
+
+def put_gateway(connection: Connection, state: GatewayState) -> None:
+    """Say how far a gateway's log is projected."""
+    _put(connection, tables.gateways, [asdict(state)])
+
+
+def put_schema(connection: Connection, gateway: str, leaf_index: int, schema: LineSchema) -> None:
+    """Add a schema leaf of a line."""
+    # As in the leaf, digit by digit: the schema's identifier is a hash of it.
+    moduli = [None if column.modulus is None else format(column.modulus, "f") for column in schema.columns]
+    columns = [
+        [c.point, c.unit, c.role, modulus, c.rated_power_w, c.meter_class, c.serial]
+        for c, modulus in zip(schema.columns, moduli, strict=True)
+    ]
+    row = {
+        "gateway": gateway,
+        "leaf_index": leaf_index,
+        "schema_id": schema.id,
+        "line": schema.name,
+        "site": schema.site,
+        "zone": schema.zone,
+        "period_s": schema.period_s,
+        "columns": json.dumps(columns, separators=(",", ":")),
+    }
+    _put(connection, tables.line_schemas, [row])
+
+
+def put_intervals(connection: Connection, rows: Iterable[IntervalRow]) -> None:
+    """Add interval leaves."""
+    _put(connection, tables.intervals, map(asdict, rows))
+
+
+def put_factors(connection: Connection, leaves: Iterable[FactorLeaf]) -> None:
+    """Add factor leaves of the ledger's log."""
+    _put(connection, tables.factors, map(_factor_row, leaves))
+
+
+def put_events(connection: Connection, rows: Iterable[EventRow]) -> None:
+    """Add event leaves."""
+    _put(connection, tables.events, map(asdict, rows))
+
+
+def put_cells(connection: Connection, cells: Iterable[Cell]) -> None:
+    """Add cells; one that is there already is replaced whole. Of several of one start the last counts."""
+    newest = {(cell.line.gateway, cell.line.line, cell.line.start_ns): cell for cell in cells}
+    if not newest:
+        return
+    keys = [{"p_gateway": gateway, "p_line": line, "p_start": start} for gateway, line, start in newest]
+    figures, lines = tables.figures, tables.line_figures
+    for table, start in ((figures, figures.c.cell_start_ns), (lines, lines.c.start_ns)):
+        connection.execute(
+            delete(table).where(
+                table.c.gateway == bindparam("p_gateway"),
+                table.c.line == bindparam("p_line"),
+                start == bindparam("p_start"),
+            ),
+            keys,
+        )
+    connection.execute(insert(lines), [_row(LineFigure, cell.line) for cell in newest.values()])
+    rows = [
+        {**_row(Figure, figure), "place": place}
+        for cell in newest.values()
+        for place, figure in enumerate(cell.figures)
+    ]
+    if rows:
+        connection.execute(insert(figures), rows)
+
+
+def _factor_row(leaf: FactorLeaf) -> dict[str, Any]:
+    factor = leaf.factor
+    provider, zone, signal, factor_type = factor.key
+    return {
+        "leaf_index": leaf.index,
+        "leaf_hash": leaf.hash,
+        "provider": provider,
+        "zone": zone,
+        "signal": signal,
+        "type": factor_type,
+        **{name: getattr(factor, name) for name in _FACTOR_FIELDS},
+    }
+
+
+_FACTOR_FIELDS = ("start_ns", "end_ns", "g_per_kwh", "state", "method", "source", "version", "supersedes")
+
+
+def _row(kind: type[Figure | LineFigure], row: Figure | LineFigure) -> dict[str, Any]:
+    return {field.name: getattr(row, field.name) for field in fields(kind)}
+
+
+def _put(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
+    """Replace rows by primary key: what is written twice is there once."""
+    listed = list(rows)
+    if not listed:
+        return
+    keys = [column.name for column in table.primary_key]
+    same: ColumnElement[bool] = and_(*(table.c[key] == bindparam(f"p_{key}") for key in keys))
+    connection.execute(delete(table).where(same), [{f"p_{key}": row[key] for key in keys} for row in listed])
+    connection.execute(insert(table), listed)

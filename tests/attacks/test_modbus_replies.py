@@ -1,0 +1,425 @@
+"""Replies that are not the answer: none is ever taken for a value, and none stops the reading for long."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.drivers.modbus import Bus, ModbusDriver
+from gateway.drivers.modbus_line import Late, RtuLine, TcpLine
+from gateway.drivers.modbus_pdu import Request
+from gateway.errors import DeviceError
+from gateway.model import Quality, Row
+from tests.modbus_peers import KINDS, Ask, Peer, driver_of, u16s, word
+
+SERIAL = ["rtu+tcp", "serial"]
+
+
+def crossed(row: Row, addresses: list[int], unit_id: int = 1) -> list[int]:
+    """Return the addresses whose GOOD value is not what stands there."""
+    return [
+        address
+        for address, value in zip(addresses, row.values, strict=True)
+        if value is not None and value != word(unit_id, address)
+    ]
+
+
+class LateReplies:
+    """A device that answers each fifth request only after the reader has given up, but in order, as devices do."""
+
+    def __init__(self, timeout_s: float, seed: int) -> None:
+        self._rng = random.Random(seed)
+        self._timeout_s = timeout_s
+        self.late = 0
+        self.requests = 0
+
+    async def answer(self, ask: Ask) -> AsyncIterator[bytes | None]:
+        """Answer, or answer too late."""
+        self.requests += 1
+        if self.requests % 5 == 0:
+            self.late += 1
+            await asyncio.sleep(self._timeout_s * self._rng.uniform(1.02, 3))
+        yield ask.reply()
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [("tcp", 4000), ("rtu+tcp", 1200), ("serial", 2000)])
+async def test_late_replies_are_never_taken_for_those_of_later_requests(kind: str, wanted: int) -> None:
+    """Each 5th reply comes past the time-out; all requests look alike but for their address and unit."""
+    device = LateReplies(0.004, seed=5)
+    addresses = [20 * i for i in range(8)]
+    good = reads = 0
+    async with Peer(device.answer, kind) as peer:
+        bus = Bus(peer.url, 0.004)
+        drivers = [ModbusDriver(name=f"m{u}", points=u16s(*addresses), bus=bus, unit_id=u) for u in (1, 2)]
+        while reads < wanted:
+            for unit_id, driver in enumerate(drivers, 1):
+                reads += len(addresses)
+                try:
+                    row = (await driver.poll(samples=False)).row
+                except DeviceError:
+                    continue
+                assert crossed(row, addresses, unit_id) == []
+                good += sum(value is not None for value in row.values)
+        for driver in drivers:
+            await driver.close()
+    assert device.late > wanted / 20
+    assert good > reads / 4, "and the others are still read"
+
+
+async def test_a_late_reply_of_one_device_is_not_taken_for_its_neighbours() -> None:
+    """On a line of many units, the one that is late answers while the next is being asked."""
+
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        if ask.unit_id == 1:
+            await asyncio.sleep(0.015)
+        yield ask.reply()
+
+    async with Peer(answer, "rtu+tcp") as peer:
+        bus = Bus(peer.url, 0.01)
+        late, prompt = (ModbusDriver(name=f"m{u}", points=u16s(0), bus=bus, unit_id=u) for u in (1, 2))
+        for _ in range(30):
+            with pytest.raises(DeviceError):
+                await late.poll(samples=False)
+            try:
+                assert (await prompt.poll(samples=False)).row.values == (word(2, 0),)
+            except DeviceError:
+                continue
+        await bus.close()
+
+
+async def test_a_device_that_was_late_is_first_asked_something_whose_reply_looks_different() -> None:
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        if len(peer.asked) == 1:
+            await asyncio.sleep(0.05)
+        yield ask.reply()
+
+    peer = Peer(answer, "rtu+tcp")
+    async with peer, driver_of(peer.url, u16s(0, 1, 2), timeout_s=0.04) as driver:
+        with pytest.raises(DeviceError, match=r"no reply in 0\.04 s"):
+            await driver.poll(samples=False)
+        assert (await driver.poll(samples=False)).row.qualities is None
+        assert [a.count for a in peer.asked] == [3, 2, 3]
+        await driver.poll(samples=False)
+        assert [a.count for a in peer.asked] == [3, 2, 3, 3]
+
+
+async def test_a_reply_with_another_transaction_is_dropped_and_the_right_one_awaited() -> None:
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        wrong = bytes([3, 2, 0xDE, 0xAD])
+        yield ask.frame(wrong, transaction=ask.transaction ^ 1) + ask.frame(wrong, transaction=0)
+        await asyncio.sleep(0.01)
+        yield ask.reply()
+
+    async with Peer(answer) as peer, driver_of(peer.url, u16s(4)) as driver:
+        for _ in range(3):
+            assert (await driver.poll(samples=False)).row.values == (word(1, 4),)
+        assert peer.accepted == 1
+
+
+async def test_only_replies_with_another_transaction_end_at_the_time_out() -> None:
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        for _ in range(3):
+            yield ask.frame(bytes([3, 2, 0xDE, 0xAD]), transaction=ask.transaction + 1)
+
+    async with Peer(answer) as peer, driver_of(peer.url, u16s(4), timeout_s=0.05) as driver:
+        with pytest.raises(DeviceError, match=r"no reply in 0\.05 s, 3 replies to other transactions"):
+            await driver.poll(samples=False)
+
+
+def wrong_unit(ask: Ask) -> bytes:
+    return ask.frame(bytes([ask.function, len(ask.payload)]) + ask.payload, unit_id=ask.unit_id + 1)
+
+
+def wrong_function(ask: Ask) -> bytes:
+    return ask.frame(bytes([4, len(ask.payload)]) + ask.payload)
+
+
+def one_for_two(ask: Ask) -> bytes:
+    return ask.reply(ask.payload[:2])
+
+
+def three_for_two(ask: Ask) -> bytes:
+    return ask.reply(ask.payload + b"\0\1")
+
+
+def count_of_more(ask: Ask) -> bytes:
+    return ask.frame(bytes([ask.function, len(ask.payload) + 2]) + ask.payload)
+
+
+def count_of_less(ask: Ask) -> bytes:
+    return ask.frame(bytes([ask.function, len(ask.payload) - 2]) + ask.payload)
+
+
+def no_bytes(ask: Ask) -> bytes:
+    return ask.frame(bytes([ask.function, 0]))
+
+
+def another_refusal(ask: Ask) -> bytes:
+    return ask.frame(bytes([0x84, 2]))
+
+
+def long_refusal(ask: Ask) -> bytes:
+    return ask.frame(bytes([ask.function | 0x80, 2, 0]))
+
+
+def nothing_but_a_function(ask: Ask) -> bytes:
+    return ask.frame(bytes([ask.function]))
+
+
+def an_echo(ask: Ask) -> bytes:
+    return ask.raw
+
+
+WRONG = [
+    wrong_unit,
+    wrong_function,
+    one_for_two,
+    three_for_two,
+    count_of_more,
+    count_of_less,
+    no_bytes,
+    another_refusal,
+    long_refusal,
+    nothing_but_a_function,
+    an_echo,
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_a_reply_to_another_question_is_no_value(wrong: object, kind: str) -> None:
+    """Pymodbus's client takes some of these for good; what follows a wrong reply is read rightly again."""
+
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        yield wrong(ask) if ask.address == 500 and spoil else ask.reply()  # type: ignore[operator]
+
+    spoil = True
+    addresses = [0, 1, 500, 501, 900, 901]
+    async with Peer(answer, kind) as peer, driver_of(peer.url, u16s(*addresses), timeout_s=0.05) as driver:
+        for _ in range(2):
+            row = (await driver.poll(samples=False)).row
+            assert row.values == (word(1, 0), word(1, 1), None, None, word(1, 900), word(1, 901))
+            assert row.status.startswith("FC3 500+2: ")
+        spoil = False
+        row = (await driver.poll(samples=False)).row
+        assert (crossed(row, addresses), row.qualities) == ([], None)
+
+
+@pytest.mark.parametrize("wrong", [wrong_unit, wrong_function, one_for_two, three_for_two, an_echo])
+async def test_a_wrong_reply_ends_the_connection(wrong: object) -> None:
+    """Nothing that comes after it on that connection can then be taken for a later reply."""
+
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        if len(peer.asked) > 1:
+            yield ask.reply()
+        else:
+            yield wrong(ask)  # type: ignore[operator]
+            yield ask.reply()
+
+    peer = Peer(answer)
+    async with peer, driver_of(peer.url, u16s(0, 1)) as driver:
+        with pytest.raises(DeviceError, match=r"wrong reply|not Modbus"):
+            await driver.poll(samples=False)
+        assert (await driver.poll(samples=False)).row.qualities is None
+        assert peer.accepted == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_reply_that_comes_byte_by_byte_is_put_together(kind: str) -> None:
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        for byte in ask.reply():
+            yield bytes([byte])
+            await asyncio.sleep(0)
+
+    addresses = list(range(30))
+    async with Peer(answer, kind) as peer, driver_of(peer.url, u16s(*addresses)) as driver:
+        for _ in range(5):
+            row = (await driver.poll(samples=False)).row
+            assert (crossed(row, addresses), row.qualities) == ([], None)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "rtu+tcp"])
+@pytest.mark.parametrize("sent", [0, 1, 4, 7, 10])
+async def test_a_device_that_hangs_up_in_the_middle_gives_an_error_and_then_works(kind: str, sent: int) -> None:
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        if peer.accepted == 1:
+            yield ask.reply()[:sent]
+            yield None
+        yield ask.reply()
+
+    peer = Peer(answer, kind)
+    async with peer, driver_of(peer.url, u16s(0, 1, 2)) as driver:
+        started = time.monotonic()
+        with pytest.raises(DeviceError, match="connection closed"):
+            await driver.poll(samples=False)
+        assert time.monotonic() - started < 0.3, "there is nothing to wait for"
+        assert (await driver.poll(samples=False)).row.qualities is None
+
+
+@pytest.mark.parametrize("kind", SERIAL)
+async def test_noise_around_a_serial_reply_does_no_harm(kind: str) -> None:
+    rng = random.Random(3)
+
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        yield rng.randbytes(rng.randint(0, 9)) + bytes([ask.unit_id, ask.function])
+        yield ask.reply() + rng.randbytes(rng.randint(0, 9))
+
+    addresses = [0, 40, 80, 120]
+    async with Peer(answer, kind) as peer, driver_of(peer.url, u16s(*addresses)) as driver:
+        for _ in range(50):
+            row = (await driver.poll(samples=False)).row
+            assert (crossed(row, addresses), row.qualities) == ([], None)
+
+
+@pytest.mark.parametrize("kind", SERIAL)
+async def test_a_serial_reply_with_any_flipped_bit_is_no_value(kind: str) -> None:
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        frame = bytearray(ask.reply())
+        bit = len(peer.asked) % (8 * len(frame))
+        frame[bit // 8] ^= 1 << bit % 8
+        yield bytes(frame)
+
+    peer = Peer(answer, kind)
+    async with peer, driver_of(peer.url, u16s(0, 1), timeout_s=0.002) as driver:
+        for _ in range(80):
+            with pytest.raises(DeviceError):
+                await driver.poll(samples=False)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "rtu+tcp"])
+async def test_a_device_that_never_stops_talking_ends_at_the_time_out(kind: str) -> None:
+    """Whatever it says, and however much: the time and the memory are bounded."""
+
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        chunk = ask.frame(bytes([ask.function, 2, 0, 1]), transaction=ask.transaction ^ 7) * 50
+        while True:
+            yield chunk
+            await asyncio.sleep(0)
+
+    async with Peer(answer, kind) as peer, driver_of(peer.url, u16s(0, 1), timeout_s=0.1) as driver:
+        started = time.monotonic()
+        for _ in range(2):
+            with pytest.raises(DeviceError):
+                await driver.poll(samples=False)
+        assert time.monotonic() - started < 1
+
+
+GARBAGE = st.binary(min_size=1, max_size=40)
+SPOILT = st.one_of(
+    st.tuples(st.just("garbage"), GARBAGE),
+    st.tuples(st.just("cut"), st.integers(0, 12)),
+    st.tuples(st.just("head"), st.tuples(st.integers(0, 8), st.integers(1, 255))),
+    st.tuples(st.just("other"), st.integers(1, 65535)),
+    st.tuples(st.just("refused"), st.integers(0, 255)),
+    st.tuples(st.just("good"), st.none()),
+)
+
+
+def spoilt(ask: Ask, how: str, what: object) -> bytes:
+    """Return a reply gone wrong. The values in it are left alone: on TCP nothing but the kernel guards those."""
+    frame = bytearray(ask.reply())
+    match how, what:
+        case "garbage", bytes() as noise:
+            return noise
+        case "cut", int() as size:
+            return bytes(frame[:size])
+        case "head", (int() as at, int() as flip):
+            frame[at if not ask.rtu else at % 3] ^= flip
+        case "other", int() as more if not ask.rtu:
+            return ask.frame(bytes([ask.function, 2, 0, 9]), transaction=(ask.transaction + more) % 65536)
+        case "refused", int() as code:
+            return ask.refusal(code)
+    return bytes(frame)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40, deadline=None)
+@given(script=st.lists(st.lists(SPOILT, max_size=3), min_size=1, max_size=5))
+def test_whatever_a_device_replies_no_value_is_wrong_and_good_replies_are_read_again(
+    kind: str, script: list[list[tuple[str, object]]]
+) -> None:
+    addresses = [0, 1, 2, 500]
+
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        for how, what in script[len(peer.asked) - 1] if len(peer.asked) <= len(script) else [("good", None)]:
+            yield spoilt(ask, how, what)
+            if how == "cut":
+                return  # else what follows would stand where values belong
+
+    async def run() -> None:
+        async with peer, driver_of(peer.url, u16s(*addresses), timeout_s=0.04, recheck_s=0) as driver:
+            for attempt in range(12):
+                started = time.monotonic()
+                try:
+                    row = (await driver.poll(samples=False)).row
+                except DeviceError:
+                    row = None
+                assert time.monotonic() - started < 1, "no hang"
+                assert row is None or crossed(row, addresses) == []
+                if row is not None and row.qualities is None and attempt >= len(script):
+                    return
+            pytest.fail("good replies are not read again")
+
+    peer = Peer(answer, kind)
+    asyncio.run(run())
+
+
+class Deaf(asyncio.Transport):
+    """A transport that takes everything and says nothing."""
+
+    def write(self, data: object) -> None:
+        """Forget it."""
+
+    def abort(self) -> None:
+        """Stay as it is."""
+
+
+@pytest.mark.parametrize("line_type", [TcpLine, RtuLine])
+@settings(max_examples=150, deadline=None)
+@given(chunks=st.lists(st.binary(max_size=300), max_size=20))
+def test_no_bytes_whatever_crash_a_line(line_type: type, chunks: list[bytes]) -> None:
+    request = Request(unit_id=1, function=3, address=0, count=2)
+
+    async def run() -> None:
+        line: TcpLine | RtuLine
+        line = TcpLine(0.001) if line_type is TcpLine else RtuLine(0.001, gap_s=0, quiet_s=0, late=Late())
+        line.connection_made(Deaf())
+        asked = asyncio.create_task(line.ask(request))
+        await asyncio.sleep(0)
+        for chunk in chunks:
+            line.data_received(chunk)
+        with pytest.raises(DeviceError):
+            await asked
+        line.data_received(b"\0" * 9)
+        line.connection_lost(None)
+
+    asyncio.run(run())
+
+
+async def test_a_reply_cut_short_is_not_completed_by_the_next_one() -> None:
+    """The rest of a cut reply never comes; the connection is given up with it."""
+
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        yield ask.reply()[: 10 if len(peer.asked) == 1 else None]
+
+    peer = Peer(answer)
+    async with peer, driver_of(peer.url, u16s(0, 500), timeout_s=0.05) as driver:
+        row = (await driver.poll(samples=False)).row
+        assert row.values == (None, word(1, 500))
+        assert row.status == "FC3 0+1: no reply in 0.05 s, but 00 01 00 00 00 05 01 03 02 01"
+        assert (await driver.poll(samples=False)).row.qualities is None
+        assert peer.accepted == 2
+
+
+async def test_a_row_of_a_fuzzed_device_says_what_was_wrong() -> None:
+    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        yield wrong_unit(ask) if ask.address else ask.reply()
+
+    async with Peer(answer) as peer, driver_of(peer.url, u16s(0, 500)) as driver:
+        row = (await driver.poll(samples=False)).row
+    assert row.qualities == (Quality.GOOD, Quality.BAD)
+    assert row.status == "FC3 500+1: wrong reply: unit 2, asked 1"

@@ -112,13 +112,14 @@ class Wire:
     is_silent: bool = False
     copies: int = 1
     arrived: int = 0
-    firsts: list[int] = field(default_factory=list)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def run_ledger(ledger: Ledger, endpoint: Endpoint, wire: Wire, *, gateway: str = "gw1") -> None:
     """Serve one gateway until cancelled or the link is lost: accept, commit, publish receipts."""
     async with Link(endpoint, client_id=LEDGER) as link:
         await link.subscribe(log_topic("+"))
+        wire.ready.set()
         async for arrived in link:
             await _answer(ledger, link, wire, arrived, gateway)
 

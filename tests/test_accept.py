@@ -139,6 +139,15 @@ def test_a_crash_between_commit_and_receipt_is_made_good_by_the_next_repetition(
     assert ledger.take(gateway.payload(7, 8)).size == 8
 
 
+def test_an_epoch_leaf_counts_from_the_moment_it_is_durable(gateway: Gateway, ledger: Ledger) -> None:
+    """After a crash before the very first receipt the log goes on without a repetition."""
+    ledger.copy.accept(gateway.payload(0, 4))
+    ledger.log.commit()
+    ledger.reopen()
+    assert ledger.copy.accept(gateway.payload(4, 7)) == Accepted(size=7, added=3)
+    assert ledger.take(gateway.payload(7, 8)).size == 8
+
+
 def test_dropped_bodies_leave_their_hashes(gateway: Gateway, ledger: Ledger) -> None:
     """A body that the gateway no longer has is named as absent; the tree is the same."""
     committed = ledger.take(pack_log(gateway.message(0, absent=lambda index: index in {2, 5})))

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -61,8 +62,10 @@ async def heard(listener: Link, within_s: float = SOON_S) -> tuple[str, bytes] |
 
 async def refused(broker: Broker, client: Link, why: str) -> None:
     """Fail unless the broker turns this client away, for this reason where it got to say it."""
+    began = time.monotonic()
     with pytest.raises(LinkError) as error:
         await client.__aenter__()
+    assert time.monotonic() - began < 3, "told, but not heard"
     # The connection may be reset before the broker's reason is read.
     assert any(word in str(error.value) for word in (why, "EOF", "reset", "Broken pipe"))
     assert "certificate verify failed" in broker.log.read_text()

@@ -133,13 +133,21 @@ def test_a_marginal_factor_never_feeds_a_figure() -> None:
     assert table(factor("1", 0, 2**62, signal="marginal")).at("DEMO", T0) is None
 
 
-def test_the_first_key_of_a_zone_has_precedence_and_the_next_fills_its_holes() -> None:
-    made = table(factor("1", T0, T0 + HOUR), factor("9", 0, 2**62, provider="annual"))
+def test_the_shortest_window_has_precedence_and_longer_ones_fill_its_holes() -> None:
+    made = table(factor("9", 0, 2**62, provider="annual"), factor("1", T0, T0 + HOUR))
     spans = [
         (s.start_ns, s.end_ns, s.leaf and int(s.leaf.factor.g_per_kwh))
         for s in made.spans("DEMO", T0 - HOUR, T0 + 2 * HOUR)
     ]
     assert spans == [(T0 - HOUR, T0, 9), (T0, T0 + HOUR, 1), (T0 + HOUR, T0 + 2 * HOUR, 9)]
+
+
+def test_of_equal_windows_the_first_key_in_order_has_precedence_in_whatever_order_they_came() -> None:
+    one, other = factor("1", T0, T0 + HOUR, provider="a"), factor("2", T0, T0 + HOUR, provider="b")
+    for made in (table(one, other), table(other, one)):
+        found = made.at("DEMO", T0)
+        assert found is not None
+        assert found.factor == one
 
 
 def test_a_new_version_supersedes_the_old_and_only_by_name() -> None:

@@ -64,6 +64,7 @@ async def scene(
         async with running_broker(folder / "broker", pki=pki, ledger=LEDGER) as broker:
             serving = asyncio.create_task(run_ledger(ledger, endpoint(pki, broker.port, LEDGER), wire))
             try:
+                await wire.ready.wait()
                 async with forwarding(endpoint(pki, port or broker.port, "gw1"), outlet) as running:
                     yield Scene(seal, ledger, wire, running, broker.port, broker.pid, outlet)
             finally:
@@ -79,14 +80,14 @@ async def test_a_log_arrives_and_its_receipts_come_back(pki: Path, tmp_path: Pat
     """A backlog in chunks, then what is new at once; nothing is sent twice."""
     async with scene(pki, tmp_path) as s:
         await until(lambda: s.is_done)
-        assert s.forward.metrics.chunks == s.wire.arrived == 10
+        await until(lambda: s.forward.metrics.chunks == s.wire.arrived == 10)
         for _ in range(3):
             await s.seal.grow(5)
             assert await until(lambda: s.is_done) < 1
         metrics = s.forward.metrics
+        await until(lambda: (metrics.in_flight, metrics.last_receipt_size) == (0, 115))
         assert (metrics.chunks, metrics.rewinds, metrics.refused, metrics.reconnects) == (13, 0, 0, 0)
-        assert (metrics.last_receipt_size, metrics.connected) == (115, 1)
-        await until(lambda: metrics.in_flight == 0)
+        assert metrics.connected == 1
         assert (s.forward.said("forward.connected"), s.forward.said("forward.lost")) == (1, 0)
 
 
@@ -113,15 +114,15 @@ async def test_a_silent_ledger_is_asked_again_from_the_last_receipt(pki: Path, t
         assert s.wire.arrived == sent + 1
         s.wire.is_silent = False
         await until(lambda: s.is_done)
-        assert s.forward.metrics.rewinds == 2
-        assert (s.forward.said("forward.silent"), s.forward.said("forward.answered")) == (1, 1)
+        await until(lambda: s.forward.said("forward.answered") == 1)
+        assert (s.forward.metrics.rewinds, s.forward.said("forward.silent")) == (2, 1)
 
 
 async def test_a_lost_chunk_is_sent_again_at_once(pki: Path, tmp_path: Path) -> None:
     """The gap that it leaves is answered by the last receipt, and nobody waits five seconds."""
     async with scene(pki, tmp_path, events=199, wire=Wire(lose=lambda number: number == 3)) as s:
         assert await until(lambda: s.is_done) < 4
-        assert s.forward.metrics.rewinds == 1
+        assert 1 <= s.forward.metrics.rewinds <= 2
 
 
 async def test_a_lossy_way_only_takes_longer(pki: Path, tmp_path: Path) -> None:
@@ -250,8 +251,9 @@ async def test_a_seal_that_talks_nonsense_is_left_and_tried_again(
     """Forward neither dies of it nor hangs."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1000)
-        writer.write(b"".join(map(pack_frame, answers)))
+        for answer in answers:
+            await reader.read(1000)
+            writer.write(pack_frame(answer))
         with contextlib.suppress(ConnectionError):
             while await reader.read(1000):
                 pass
@@ -263,6 +265,7 @@ async def test_a_seal_that_talks_nonsense_is_left_and_tried_again(
         forwarding(endpoint(pki, broker.port, "gw1"), tmp_path / "outlet.sock") as running,
     ):
         await until(lambda: running.metrics.reconnects >= 2)
+        assert running.metrics.chunks == 0
     server.close()
 
 

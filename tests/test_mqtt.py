@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -151,22 +152,23 @@ async def test_a_clients_certificate_does_not_serve(tmp_path: Path) -> None:
             await Link(endpoint(posing, broker.port, "localhost", host="localhost"), client_id="x").__aenter__()
 
 
-async def test_a_server_that_only_speaks_tls_1_2_is_not_spoken_to(pki: Path, tmp_path: Path) -> None:
-    """Our side insists on TLS 1.3 too."""
-    conf = tmp_path / "old.conf"
-    port = free_port()
-    conf.write_text(
-        f"listener {port} {HOST}\ncafile {pki}/ca.pem\ncertfile {pki}/broker.pem\nkeyfile {pki}/broker.key\n"
-        "ciphers_tls1.3 TLS_AES_128_CCM_8_SHA256\nallow_anonymous true\nuser root\n"
-    )
-    process = await asyncio.create_subprocess_exec("/usr/sbin/mosquitto", "-c", str(conf), stderr=-3)
-    try:
-        await asyncio.sleep(0.5)
-        with pytest.raises(LinkError, match=r"SSL|alert"):
-            await link(pki, port, "gw1").__aenter__()
-    finally:
-        process.terminate()
-        await process.wait()
+async def test_a_server_that_only_speaks_tls_1_2_is_not_spoken_to(pki: Path) -> None:
+    """Our side insists on TLS 1.3; the same server with it gets its CONNECT."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connects.append(await reader.read(100))
+        writer.close()
+
+    connects: list[bytes] = []
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pki / "broker.pem", pki / "broker.key")
+        context.maximum_version = version
+        server = await asyncio.start_server(serve, HOST, 0, ssl=context)
+        with pytest.raises(LinkError):
+            await link(pki, server.sockets[0].getsockname()[1], "gw1", timeout_s=1).__aenter__()
+        server.close()
+        assert len(connects) == (version == ssl.TLSVersion.TLSv1_3)
 
 
 @pytest.mark.parametrize("broken", ["ca", "cert", "key"])
@@ -182,7 +184,7 @@ def test_an_unusable_file_is_named(pki: Path, tmp_path: Path, broken: str) -> No
             tls_context(Endpoint(host=HOST, port=1, **{**parts, broken: path}))
 
 
-async def test_connections_leave_nothing_behind(pki: Path, broker: Broker) -> None:
+async def test_connections_leave_nothing_behind(pki: Path, broker: Broker, tmp_path: Path) -> None:
     """Descriptors and tasks stay flat over connects that work, and connects that do not."""
 
     def held() -> tuple[int, int]:
@@ -200,6 +202,11 @@ async def test_connections_leave_nothing_behind(pki: Path, broker: Broker) -> No
         await once(refused=refused)
     await asyncio.sleep(0.1)
     before = held()
+    foreign = make_pki(tmp_path / "foreign")
+    with pytest.raises(LinkError, match="verify failed") as kept:
+        await Link(endpoint(pki, broker.port, "gw1", ca=foreign), client_id="gw1").__aenter__()
+    await asyncio.sleep(0.1)
+    assert held() == before, f"as long as this is kept: {kept.value}"
     for number in range(30):
         await once(refused=number % 3 == 0)
     await asyncio.sleep(0.1)

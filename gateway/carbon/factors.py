@@ -178,7 +178,8 @@ class FactorTable:
     """The factors in force: those of a ledger's factor leaves, in the order of the log.
 
     A figure takes only average factors: marginal ones are for decisions. Where several keys of a zone cover an
-    instant, the key that came first into the log has precedence, and the others fill its holes.
+    instant, the shortest window has precedence, as an hour's over a year's; of equal ones the first key in order. So
+    the choice rests on the factors alone, and is the same where others, which lost, are not shown.
     """
 
     def __init__(self) -> None:
@@ -220,14 +221,13 @@ class FactorTable:
 
     def at(self, zone: str, t_ns: int) -> FactorLeaf | None:
         """Return the factor of a zone at an instant, None where none is known."""
+        covering: list[FactorLeaf] = []
         for key in self._keys.get(zone, ()):
             starts = self._starts[key]
             place = bisect_right(starts, t_ns)
-            if place:
-                leaf = self._windows[key][starts[place - 1]]
-                if t_ns < leaf.factor.end_ns:
-                    return leaf
-        return None
+            if place and t_ns < self._windows[key][starts[place - 1]].factor.end_ns:
+                covering.append(self._windows[key][starts[place - 1]])
+        return min(covering, key=_precedence, default=None)
 
     def spans(self, zone: str, start_ns: int, end_ns: int) -> Iterator[Span]:
         """Cut [start_ns, end_ns) where the factor changes; yield the pieces in order."""
@@ -248,6 +248,10 @@ class FactorTable:
                 cuts.update((starts[place], self._windows[key][starts[place]].factor.end_ns))
                 place += 1
         return sorted(cut for cut in cuts if start_ns < cut < end_ns)
+
+
+def _precedence(leaf: FactorLeaf) -> tuple[int, tuple[str, str, str, str]]:
+    return leaf.factor.end_ns - leaf.factor.start_ns, leaf.factor.key
 
 
 def _said(factor: Factor) -> str:

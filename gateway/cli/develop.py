@@ -81,13 +81,13 @@ async def _demo(
     folder: Path, seconds: float | None, fault_after_s: float, show: Callable[["Snapshot"], None]
 ) -> dict[str, float | int | None]:
     from gateway.app.demo import run_demo
-    from gateway.app.handover import export_to
+    from gateway.app.handover import Wish, export_to
     from gateway.app.summary import line_sums, summarise
 
     site, metrics = await run_demo(folder, seconds=seconds, fault_after_s=fault_after_s, show=show, look=line_sums)
     summary = summarise(site, metrics)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    export_to(folder / "export", config=load_ledger(folder / "ledger.toml"))
+    export_to(folder / "export", load_ledger(folder / "ledger.toml"), Wish())
     return summary
 
 

@@ -1,1 +1,1 @@
-"""Benchmarks that others can run."""
+"""Benchmarks that others can run: `make bench`, or `python -m hil.bench --help`. What they say: docs/benchmarks.md."""

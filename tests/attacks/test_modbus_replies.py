@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 
@@ -398,6 +400,52 @@ def test_no_bytes_whatever_crash_a_line(line_type: type, chunks: list[bytes]) ->
         line.connection_lost(None)
 
     asyncio.run(run())
+
+
+async def test_a_serial_line_that_babbles_is_not_listened_to_any_longer() -> None:
+    line = RtuLine(5, gap_s=0, quiet_s=0, late=Late())
+    line.connection_made(Deaf())
+    asked = asyncio.create_task(line.ask(Request(unit_id=1, function=3, address=0, count=125)))
+    await asyncio.sleep(0)
+    started = time.monotonic()
+    for _ in range(1000):
+        line.data_received(b"\1\3\xfa" * 100)
+    with pytest.raises(DeviceError, match="not Modbus RTU: 01 03 fa"):
+        await asked
+    assert time.monotonic() - started < 1
+    assert len(line._buffer) < 4096
+
+
+def test_the_old_connection_is_gone_before_there_is_a_new_one() -> None:
+    """A device with one socket would refuse the second."""
+    overlaps = []
+
+    def device(listener: socket.socket) -> None:
+        for _ in range(20):
+            old, _ = listener.accept()
+            old.sendall(old.recv(12))  # an echo is a wrong reply
+            new, _ = listener.accept()
+            try:
+                overlaps.append(old.recv(1, socket.MSG_DONTWAIT) != b"")
+            except BlockingIOError:
+                overlaps.append(True)
+            new.sendall(new.recv(12))
+            old.close()
+            new.recv(1)
+            new.close()
+
+    async def run(url: str) -> None:
+        for _ in range(20):
+            async with driver_of(url, u16s(0, 500)) as driver:
+                with pytest.raises(DeviceError, match="wrong reply"):
+                    await driver.poll(samples=False)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=device, args=(listener,))
+        thread.start()
+        asyncio.run(run(f"tcp://127.0.0.1:{listener.getsockname()[1]}"))
+        thread.join(5)
+    assert overlaps == [False] * 20
 
 
 async def test_a_reply_cut_short_is_not_completed_by_the_next_one() -> None:

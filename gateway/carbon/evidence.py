@@ -1,0 +1,249 @@
+"""The leaves of an export: their file form, their proofs, and what they amount to.
+
+A leaf is hashed and proven before it is parsed. What is wrong is named by file and leaf.
+"""
+
+import contextlib
+import json
+from base64 import b64encode
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.carbon.emissions import IntervalLeaf
+from gateway.carbon.energy import LeafRef
+from gateway.carbon.factors import FactorLeaf, FactorTable
+from gateway.codec.checks import to_factor, to_interval, to_schema
+from gateway.codec.leaves import Leaf, parse
+from gateway.errors import TrustError
+from gateway.model import LineSchema
+from gateway.tlog.checkpoint import Checkpoint
+from gateway.tlog.lines import decode_base64
+from gateway.tlog.merkle import leaf_hash
+from gateway.tlog.proof import verify_inclusion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvenLeaf:
+    """A leaf's bytes and the proof that it is in the tree of its log's checkpoint."""
+
+    index: int
+    leaf: bytes
+    proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedLeaf:
+    """A leaf that has been read."""
+
+    index: int
+    hash: bytes
+    leaf: Leaf
+
+
+@dataclass(slots=True, kw_only=True)
+class LineEvidence:
+    """The interval leaves of one line, in the order of the log. first_prev: what the first names before it."""
+
+    leaves: list[IntervalLeaf] = field(default_factory=list)
+    first_prev: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayEvidence:
+    """What a gateway's leaves say. binding: how the key of its checkpoint is bound to the device."""
+
+    schemas: Mapping[bytes, LineSchema]
+    lines: Mapping[str, LineEvidence]
+    binding: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEvidence:
+    """What the ledger's leaves say."""
+
+    factors: FactorTable
+    factor_indices: tuple[int, ...]
+    binding: str
+
+
+@contextlib.contextmanager
+def naming(where: str, index: int | None = None) -> Iterator[None]:
+    """Say of each TrustError within where it was: the file, and the leaf or row if one is known."""
+    try:
+        yield
+    except TrustError as e:
+        known = e.index if index is None else index
+        raise TrustError(f"{where}: {e}", index=known) from e
+
+
+def pack_json(value: Any) -> bytes:
+    """Return the one JSON text of value: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def unpack_json(packed: bytes) -> Any:
+    """Return what this JSON says. Raises TrustError unless it is the one text for it: so no key stands twice."""
+    try:
+        value = json.loads(packed)
+        canonical = pack_json(value)
+    except (ValueError, RecursionError) as e:  # ValueError covers bad UTF-8, lone surrogates, NaN and long numbers
+        raise TrustError("this is not canonical JSON") from e
+    if canonical != packed:
+        raise TrustError("this JSON is not canonical: keys sorted, none twice, no spaces")
+    return value
+
+
+def pack_leaves(leaves: Iterable[ProvenLeaf]) -> bytes:
+    """Return the file of leaves: a line of JSON each, in the order of the log."""
+    return b"".join(
+        pack_json(
+            {
+                "hash": leaf_hash(one.leaf).hex(),
+                "index": one.index,
+                "leaf": b64encode(one.leaf).decode(),
+                "proof": [b64encode(node).decode() for node in one.proof],
+            }
+        )
+        + b"\n"
+        for one in sorted(leaves, key=lambda one: one.index)
+    )
+
+
+def unpack_leaves(path: str, content: bytes, checkpoint: Checkpoint) -> list[ParsedLeaf]:
+    """Return the leaves of a file, each proven to be in the checkpoint's tree, and parsed only then."""
+    lines = content.split(b"\n")
+    if lines.pop():
+        raise TrustError(f"{path}: the last line does not end")
+    found: list[ParsedLeaf] = []
+    for number, line in enumerate(lines, 1):
+        with naming(f"{path}: line {number}"):
+            entry = _entry(unpack_json(line))
+        index = entry.index
+        with naming(f"{path}: line {number}: leaf {index}", index):
+            if found and index <= found[-1].index:
+                raise TrustError(f"stands after leaf {found[-1].index}")
+            hashed = leaf_hash(entry.leaf)
+            if hashed != entry.hash:
+                raise TrustError(f"its bytes hash to {hashed.hex()}, and the line says {entry.hash.hex()}")
+            verify_inclusion(
+                index=index, size=checkpoint.size, leaf_hash=hashed, proof=entry.proof, root=checkpoint.root
+            )
+            found.append(ParsedLeaf(index=index, hash=hashed, leaf=parse(entry.leaf)))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    index: int
+    hash: bytes
+    leaf: bytes
+    proof: tuple[bytes, ...]
+
+
+def _entry(value: Any) -> _Entry:
+    if type(value) is not dict or list(value) != ["hash", "index", "leaf", "proof"]:
+        raise TrustError("want hash, index, leaf and proof")
+    hashed, index, leaf, proof = value.values()
+    if type(index) is not int or type(leaf) is not str or type(hashed) is not str:
+        raise TrustError("hash, index or leaf is of another type")
+    if type(proof) is not list or not all(type(node) is str for node in proof):
+        raise TrustError("proof: want a list of strings")
+    try:
+        digest = bytes.fromhex(hashed)
+    except ValueError as e:
+        raise TrustError("hash: want hexadecimal") from e
+    if digest.hex() != hashed:
+        raise TrustError("hash: want lower-case hexadecimal")
+    return _Entry(index=index, hash=digest, leaf=decode_base64(leaf), proof=tuple(map(decode_base64, proof)))
+
+
+def read_gateway(
+    path: str, gateway: str, leaves: Sequence[ParsedLeaf], *, lines: Collection[str], vkey: str
+) -> GatewayEvidence:
+    """Return what a gateway's leaves say of these lines.
+
+    Raises TrustError for a leaf that nobody asked for, for an interval without its schema before it, for one that
+    names another predecessor than the one before it here, and where the epoch leaf of vkey is missing.
+    """
+    schemas: dict[bytes, LineSchema] = {}
+    unused: dict[bytes, int] = {}
+    held: dict[str, LineEvidence] = {}
+    epoch = _Epoch(vkey=vkey)
+    for one in leaves:
+        with naming(f"{path}: leaf {one.index}", one.index):
+            if one.leaf.kind == "schema":
+                schema = to_schema(one.leaf.body)
+                if not isinstance(schema, LineSchema) or schema.name not in lines or schema.id in schemas:
+                    raise TrustError("a schema that no line of this export asks for")
+                schemas[schema.id], unused[schema.id] = schema, one.index
+            elif one.leaf.kind == "interval":
+                known = schemas.get(one.leaf.body["schema"])
+                if known is None:
+                    raise TrustError(f"schema {one.leaf.body['schema'].hex()} is not in the export before it")
+                unused.pop(known.id, None)
+                _chain(held.setdefault(known.name, LineEvidence()), gateway, one, known)
+            else:
+                epoch.take(one.leaf)
+    for schema_id, index in unused.items():
+        raise TrustError(f"{path}: leaf {index}: schema {schema_id.hex()} that no interval names", index=index)
+    if missing := set(lines) - set(held):
+        raise TrustError(f"{path}: no interval of line {min(missing)!r}")
+    return GatewayEvidence(schemas=schemas, lines=held, binding=epoch.binding(path))
+
+
+def _chain(line: LineEvidence, gateway: str, one: ParsedLeaf, schema: LineSchema) -> None:
+    if not line.leaves:
+        line.first_prev = one.leaf.prev
+    elif line.leaves[-1].ref.index != one.leaf.prev:
+        raise TrustError(
+            f"names leaf {one.leaf.prev} as the one before it in line {schema.name!r}, and here that is leaf "
+            f"{line.leaves[-1].ref.index}: an interval was left out"
+        )
+    ref = LeafRef(index=one.index, hash=one.hash, clock=one.leaf.clock)
+    line.leaves.append(IntervalLeaf(gateway=gateway, ref=ref, interval=to_interval(one.leaf.body, schema)))
+
+
+def read_ledger(path: str, leaves: Sequence[ParsedLeaf], *, notes: Mapping[str, bytes], vkey: str) -> LedgerEvidence:
+    """Return the factors that the ledger's leaves put in force.
+
+    notes: each gateway's cosigned checkpoint. Raises TrustError for a leaf that nobody asked for, for two factors
+    where only one can be in force, and unless the ledger accepted just these checkpoints.
+    """
+    factors, indices, open_notes = FactorTable(), [], dict(notes)
+    epoch = _Epoch(vkey=vkey)
+    for one in leaves:
+        with naming(f"{path}: leaf {one.index}", one.index):
+            body = one.leaf.body
+            if one.leaf.kind == "factor":
+                indices.append(one.index)
+                if not factors.add(FactorLeaf(factor=to_factor(body), index=one.index, hash=one.hash)):
+                    raise TrustError("a factor that is in force already")
+            elif one.leaf.kind == "accepted":
+                if open_notes.pop(body["gateway"], None) != body["checkpoint"].encode():
+                    raise TrustError(f"accepts another checkpoint of gateway {body['gateway']!r} than the one shown")
+            else:
+                epoch.take(one.leaf)
+    for gateway in sorted(open_notes):
+        raise TrustError(f"{path}: no leaf by which the ledger accepts the checkpoint of gateway {gateway!r}")
+    return LedgerEvidence(factors=factors, factor_indices=tuple(indices), binding=epoch.binding(path))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Epoch:
+    """Waits for the epoch leaf of a key."""
+
+    vkey: str
+    found: str | None = None
+
+    def take(self, leaf: Leaf) -> None:
+        if leaf.kind != "epoch":
+            raise TrustError(f"a leaf of kind {leaf.kind!r}, which has no place in an export")
+        if leaf.body["key"] != self.vkey or self.found is not None:
+            raise TrustError("an epoch leaf of another key than the checkpoint's, or a second one")
+        self.found = str(leaf.body["binding"].get("type", "unknown"))
+
+    def binding(self, path: str) -> str:
+        if self.found is None:
+            raise TrustError(f"{path}: no epoch leaf of the key that signed the checkpoint")
+        return self.found

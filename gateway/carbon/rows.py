@@ -1,0 +1,127 @@
+"""Figures as the rows of an export: CSV of one fixed form, so that the same figures give the same bytes.
+
+Comma separated, a header line, LF line ends, a field quoted only where it has to be, UTF-8. Numbers are exact decimal
+strings; CO2e is unrounded. An empty field is a value that there is not: never 0.
+
+Units stand in the first row of a cell alone, so that a column's sum is the sum: kg per unit is
+SUM(co2e_kg) / SUM(units_good).
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+
+from gateway.carbon.exact import shifted, text, utc
+from gateway.carbon.figures import CALC_VERSION, METHOD, SCOPE, Cell, Figure, LineFigure, flag_text
+from gateway.model import ClockState
+
+SCHEMA_VERSION = "1"
+
+COLUMNS = (
+    "schema_version",
+    "record_id",
+    "site_id",
+    "gateway_id",
+    "line_id",
+    "meter_id",
+    "meter_serial",
+    "meter_class",
+    "interval_start_utc",
+    "interval_end_utc",
+    "register_start",
+    "register_end",
+    "register_unit",
+    "energy_kwh",
+    "scope",
+    "energy_quality",
+    "flags",
+    "units_good",
+    "units_total",
+    "method",
+    "factor_value",
+    "factor_unit",
+    "factor_source",
+    "factor_zone",
+    "factor_type",
+    "factor_state",
+    "factor_version_sha256",
+    "co2e_kg",
+    "calc_version",
+    "clock_state",
+    "clock_offset_ms",
+    "log_origin",
+    "start_leaf_index",
+    "leaf_index",
+    "leaf_hash",
+    "factor_leaf_index",
+)
+
+
+def header() -> str:
+    """Return the first line."""
+    return _line(COLUMNS)
+
+
+def lines_of(cells: Iterable[Cell]) -> Iterator[str]:
+    """Yield one CSV line a figure, in order."""
+    for cell in cells:
+        for place, figure in enumerate(cell.figures):
+            yield _line(_fields(figure, None if place else cell.line))
+
+
+def _fields(figure: Figure, line: LineFigure | None) -> Iterator[str]:
+    origin = f"wattseal/{figure.gateway}"
+    start = utc(figure.start_ns)
+    identity = f"{origin}\n{figure.line}\n{figure.meter}\n{start}"
+    yield SCHEMA_VERSION
+    yield hashlib.sha256(identity.encode()).hexdigest()[:32]
+    yield figure.site
+    yield figure.gateway
+    yield figure.line
+    yield figure.meter
+    yield figure.serial
+    yield figure.meter_class
+    yield start
+    yield utc(figure.end_ns)
+    yield _number(figure.register_start)
+    yield _number(figure.register_end)
+    yield figure.register_unit
+    yield "" if figure.energy_mwh is None else text(shifted(figure.energy_mwh, -6))
+    yield SCOPE
+    yield figure.quality
+    yield flag_text(figure.flags)
+    yield _number(None if line is None else line.units_good)
+    yield _number(None if line is None else line.units_total)
+    yield METHOD
+    yield _number(figure.factor_g_per_kwh)
+    yield "" if figure.factor_g_per_kwh is None else "g/kWh"
+    yield figure.factor_source
+    yield figure.zone
+    yield figure.factor_type
+    yield figure.factor_state
+    yield figure.factor_version
+    yield "" if figure.co2e_g is None else text(shifted(figure.co2e_g, -3))
+    yield CALC_VERSION
+    yield ClockState(figure.clock_state).name.lower()
+    yield text(figure.clock_offset_ms)
+    yield origin
+    yield _index(figure.start_leaf_index)
+    yield _index(figure.end_leaf_index)
+    yield figure.leaf_hash.hex()
+    yield _index(figure.factor_leaf_index)
+
+
+def _number(value: Decimal | None) -> str:
+    return "" if value is None else text(value)
+
+
+def _index(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _line(fields: Iterable[str]) -> str:
+    written = io.StringIO()
+    csv.writer(written, dialect="excel", lineterminator="\n").writerow(fields)
+    return written.getvalue()

@@ -1,0 +1,36 @@
+"""What a process has used, as the kernel tells it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Final
+
+_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """CPU seconds since a process began, all threads, user and system; megabytes resident."""
+
+    cpu_s: float
+    rss_mb: float
+
+
+def usage_of(pid: int) -> Usage:
+    """Return what a process has used so far (proc(5)). Raises OSError when it is gone."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    resident = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return Usage(
+        cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND,
+        rss_mb=int(resident[1]) / 1024 if resident else 0.0,
+    )
+
+
+def percentile(sorted_values: Sequence[float], share: float) -> float:
+    """Return the smallest value that so much of the values does not exceed."""
+    return sorted_values[max(0, ceil(share * len(sorted_values)) - 1)]

@@ -1,0 +1,144 @@
+"""One good leaf of each kind, and what bends it: shared by the tests of leaves and of their bodies."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import msgpack
+
+from gateway.codec.bodies import (
+    accepted_body,
+    epoch_body,
+    event_body,
+    factor_body,
+    interval_body,
+    line_body,
+    readings_body,
+    schema_body,
+)
+from gateway.codec.leaves import parse, seal
+from gateway.model import (
+    Clock,
+    ClockState,
+    Column,
+    Factor,
+    Interval,
+    LineColumn,
+    LineSchema,
+    Quality,
+    Role,
+    Row,
+    Sample,
+    Schema,
+)
+
+T = 1_760_000_000_000_000_000
+MINUTE_NS = 60 * 10**9
+BOUNDARY = T // MINUTE_NS * MINUTE_NS
+BOOT = bytes(range(8))
+CLOCK = Clock(t_ns=T, state=ClockState.SYNCHRONISED, offset_ns=-1200)
+METER = Schema(
+    device="m1",
+    columns=(
+        Column(name="power", unit="kW", store="f32"),
+        Column(name="energy", unit="kWh", store="f64"),
+        Column(name="drift", unit="", store="i64"),
+        Column(name="pulses", unit="", store="u64"),
+        Column(name="alarm", unit="", store="bool"),
+        Column(name="label", unit="", store="s4"),
+    ),
+)
+LINE = LineSchema(
+    name="filling",
+    site="works",
+    zone="DE",
+    period_s=60,
+    columns=(
+        LineColumn(
+            point="m1.energy",
+            unit="kWh",
+            role=Role.ENERGY,
+            modulus=Decimal("42949672.96"),
+            rated_power_w=30_000,
+            meter_class="B",
+            serial="7",
+        ),
+        LineColumn(point="plc.good", unit="", role=Role.COUNT_GOOD),
+    ),
+)
+ROWS = (
+    Row(schema=METER, source_time_ns=T, values=(1.5, 0.1, -2, 2**64 - 1, True, "Öl")),
+    Row(
+        schema=METER,
+        source_time_ns=T + 1,
+        values=(1.5, None, 0, 0, False, ""),
+        qualities=(Quality.UNCERTAIN, Quality.BAD, Quality.GOOD, Quality.GOOD, Quality.GOOD, Quality.GOOD),
+        status="exception 2",
+    ),
+    Row(schema=METER, source_time_ns=T + 2, values=(None,) * 6, qualities=(Quality.BAD,) * 6, status="no answer"),
+)
+INTERVAL = Interval(
+    schema_id=LINE.id,
+    t_ns=BOUNDARY,
+    samples=(
+        Sample(point="m1.energy", source_time_ns=BOUNDARY + 5, raw=b"\x00\x01\x00\x00", value=Decimal("655.36")),
+        Sample(point="plc.good", source_time_ns=BOUNDARY, raw=b"", value=None, quality=Quality.BAD, status="no answer"),
+    ),
+)
+FACTOR = Factor(
+    key=("demo", "DE", "average", "lifecycle"),
+    start_ns=BOUNDARY,
+    end_ns=BOUNDARY + 60 * MINUTE_NS,
+    g_per_kwh=Decimal("363.50"),
+    state="final",
+    method="constant",
+    source="a table",
+    version="ab" * 32,
+    supersedes="",
+)
+NOTE = b"wattseal/gw1\n1\nAAAA\n\n\xe2\x80\x94 wattseal/gw1 BBBB\n"
+
+LEAVES: dict[str, Callable[[], bytes]] = {
+    "epoch": lambda: seal("epoch", epoch_body(1, "wattseal/gw1+01020304+AQ", {"type": "unattested"}), clock=CLOCK),
+    "schema of readings": lambda: seal("schema", schema_body(METER), clock=CLOCK, src=(BOOT, 1)),
+    "schema of intervals": lambda: seal("schema", line_body(LINE), clock=CLOCK, src=(BOOT, 2)),
+    "readings": lambda: seal("readings", readings_body(ROWS), clock=CLOCK, src=(BOOT, 3)),
+    "first interval": lambda: seal("interval", interval_body(INTERVAL), clock=CLOCK, src=(BOOT, 4)),
+    "next interval": lambda: seal("interval", interval_body(INTERVAL), clock=CLOCK, src=(BOOT, 2**63 - 1), prev=4),
+    "event by a suspect clock": lambda: seal(
+        "event",
+        event_body("device.down", T, {"device": "m1", "why": "", "tries": [1, 2.5, None, True]}),
+        clock=Clock(t_ns=0, state=ClockState.SUSPECT, offset_ns=2**40),
+        src=(BOOT, 5),
+    ),
+    "factor": lambda: seal("factor", factor_body(FACTOR), clock=CLOCK),
+    "accepted": lambda: seal("accepted", accepted_body("gw1", NOTE), clock=CLOCK),
+}
+BODIES: dict[str, tuple[str, dict[str, Any]]] = {
+    name: (parse(make()).kind, parse(make()).body) for name, make in LEAVES.items()
+}
+
+
+def meaning(value: Any) -> Any:
+    """Return a value as JSON can say it."""
+    if isinstance(value, bytes):
+        return f"hex:{value.hex()}"
+    if isinstance(value, dict):
+        return {key: meaning(item) for key, item in value.items()}
+    return [meaning(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def sealed(kind: str, body: Any) -> bytes:
+    return seal(kind, msgpack.packb(body), clock=CLOCK)
+
+
+def pairs(*items: tuple[Any, Any]) -> bytes:
+    """Return a map of these pairs, in this order, whatever they are; bytes of a value stand as they are."""
+    packed = (
+        msgpack.packb(key) + (value if isinstance(value, bytes) else msgpack.packb(value)) for key, value in items
+    )
+    return bytes([0x80 | len(items)]) + b"".join(packed)
+
+
+def nested(levels: int) -> bytes:
+    return b"\x91" * levels + b"\xc0"

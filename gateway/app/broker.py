@@ -5,7 +5,7 @@ import getpass
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +30,21 @@ class Broker:
 
 @asynccontextmanager
 async def running_broker(
-    folder: Path, *, pki: Path, ledger: str, port: int | None = None, bind: str = "127.0.0.1"
+    folder: Path,
+    *,
+    pki: Path,
+    ledger: str,
+    port: int | None = None,
+    bind: str = "127.0.0.1",
+    within: Sequence[str] = (),
 ) -> AsyncIterator[Broker]:
     """Start Mosquitto on the certificates of pki; end it on leaving.
 
-    folder: where its configuration and log go. port: a free one when None.
+    folder: where its configuration and log go. port: a free one when None. within: a command that runs it, such as
+    `ip netns exec dmz`.
     Raises ConfigError where Mosquitto is not installed, LinkError when it does not come up.
     """
-    program = find_mosquitto()
+    program = [*within, find_mosquitto()]
     folder.mkdir(parents=True, exist_ok=True)
     for attempt in range(_ATTEMPTS):
         chosen = free_port(bind) if port is None else port
@@ -85,12 +92,12 @@ class _NeverReadyError(Exception):
 
 
 @asynccontextmanager
-async def _child(program: str, conf: Path, port: int, bind: str) -> AsyncIterator[Broker]:
+async def _child(program: Sequence[str], conf: Path, port: int, bind: str) -> AsyncIterator[Broker]:
     log = conf.with_suffix(".log")
     with log.open("ab") as sink:
         start = sink.tell()
         process = await asyncio.create_subprocess_exec(
-            *(program, "-c", str(conf.resolve())),
+            *(*program, "-c", str(conf.resolve())),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,

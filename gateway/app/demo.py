@@ -8,7 +8,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,16 @@ witness = "pki/{ledger}.vkey"
 checkpoint_s = 0.5
 
 [forward]
-broker = "127.0.0.1:{broker_port}"
+broker = "{broker}"
 ca = "pki/ca.pem"
 cert = "pki/{gateway}.pem"
 key = "pki/{gateway}.key"
 
 [interval]
 period_s = 1
-{devices}
+{devices}"""
+
+_LINE_TOML = """
 [lines.{line}]
 zone = "{zone}"
 energy = ["compressor.import_energy", "press.import_energy", "hvac.import_energy", "filler.import_energy"]
@@ -56,9 +58,9 @@ count_total = "plc.total_count"
 _DEVICE_TOML = """
 [devices.{name}]
 template = "{template}"
-url = "tcp://127.0.0.1:{port}"
+url = "tcp://{plant}"
 unit_id = {unit_id}
-period_s = 0.2
+period_s = {period_s}
 """
 
 _LEDGER_TOML = """\
@@ -70,7 +72,7 @@ key = "pki/{ledger}.sign.key"
 factors = "factors.toml"
 
 [broker]
-broker = "127.0.0.1:{broker_port}"
+broker = "{broker}"
 ca = "pki/ca.pem"
 cert = "pki/{ledger}.pem"
 key = "pki/{ledger}.key"
@@ -166,13 +168,21 @@ class Site:
         self.fault_ns = time.time_ns()
 
 
-def write_site(folder: Path, *, broker_port: int, plant_port: int) -> None:
-    """Write the configuration files of the demonstration."""
-    devices = ""
+def plant_devices(plant: str, *, period_s: float = 0.2) -> str:
+    """Return the sections of gateway.toml for the simulated factory at host:port plant, and its line."""
+    devices, common = "", {"plant": plant, "period_s": period_s}
     for name, template, unit_id, rated_w in _DEVICES:
-        devices += _DEVICE_TOML.format(name=name, template=template, port=plant_port, unit_id=unit_id)
+        devices += _DEVICE_TOML.format(name=name, template=template, unit_id=unit_id, **common)
         devices += f"rated_power_w = {rated_w * SPEED}  # {rated_w} W, {SPEED} times as fast\n" if rated_w else ""
-    names = {"gateway": GATEWAY, "ledger": LEDGER, "line": LINE, "zone": ZONE, "broker_port": broker_port}
+    return devices + _LINE_TOML.format(line=LINE, zone=ZONE)
+
+
+def write_site(folder: Path, *, broker: str, devices: str) -> None:
+    """Write the configuration files of a site whose broker is at host:port broker.
+
+    devices: the sections of gateway.toml that say which meters there are, and which lines.
+    """
+    names = {"gateway": GATEWAY, "ledger": LEDGER, "zone": ZONE, "broker": broker}
     texts = {
         "gateway.toml": _GATEWAY_TOML.format(**names, devices=devices, speed=SPEED),
         "ledger.toml": _LEDGER_TOML.format(**names),
@@ -183,12 +193,14 @@ def write_site(folder: Path, *, broker_port: int, plant_port: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running_plant(folder: Path, *, seed: int) -> AsyncIterator[tuple[int, Path]]:
-    """Run the simulated factory; yield its Modbus port and its control socket."""
+async def running_plant(
+    folder: Path, *, seed: int, host: str = "127.0.0.1", within: Sequence[str] = ()
+) -> AsyncIterator[tuple[int, Path]]:
+    """Run the simulated factory, by the command within if any; yield its Modbus port and its control socket."""
     control = folder / "plant.sock"
     with (folder / "plant.log").open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "hil.plant", "--port", "0", "--speed", str(SPEED)),
+            *(*within, sys.executable, "-m", "hil.plant", "--host", host, "--port", "0", "--speed", str(SPEED)),
             *("--seed", str(seed), "--control", str(control)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -214,7 +226,7 @@ async def running_site(folder: Path, *, seed: int = 1) -> AsyncIterator[Site]:
     async with contextlib.AsyncExitStack() as stack:
         broker = await stack.enter_async_context(running_broker(folder / "broker", pki=folder / "pki", ledger=LEDGER))
         plant_port, control = await stack.enter_async_context(running_plant(folder, seed=seed))
-        write_site(folder, broker_port=broker.port, plant_port=plant_port)
+        write_site(folder, broker=f"127.0.0.1:{broker.port}", devices=plant_devices(f"127.0.0.1:{plant_port}"))
         site = Site(folder=folder, control=control)
         commands = {
             "ledger": wattseal("ledger", "run", str(folder / "ledger.toml")),

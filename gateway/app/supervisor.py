@@ -24,7 +24,8 @@ EXIT_CONFIG = 2
 class Child:
     """One process that is kept running.
 
-    errors: where its standard error goes; ours if None. released: set to let it end for good.
+    errors: where its standard error goes; ours if None. most_wait_s: between an end and the next start.
+    released: set to let it end for good.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class Child:
         *,
         on_start: Callable[[str, int], None],
         errors: IO[bytes] | None = None,
+        most_wait_s: float = MOST_WAIT_S,
     ) -> None:
         self.name = name
-        self._command, self._on_start, self._errors = command, on_start, errors
+        self._command, self._on_start, self._errors, self._most_wait_s = command, on_start, errors, most_wait_s
         self.released = False
         self.process: asyncio.subprocess.Process | None = None
         self.starts = 0
@@ -59,7 +61,7 @@ class Child:
             code = await self.process.wait()
             if code == EXIT_CONFIG or self.released:
                 return code
-            wait_s = 0.2 if loop.time() - began > STEADY_S else min(wait_s * 2, MOST_WAIT_S)
+            wait_s = 0.2 if loop.time() - began > STEADY_S else min(wait_s * 2, self._most_wait_s)
             await asyncio.sleep(wait_s)
 
     async def stop(self, within_s: float = 10.0) -> None:

@@ -179,4 +179,4 @@ def _write(case: Case, plant: Plant, folder: Path, *, broker_port: int) -> None:
     )
     (folder / "gateway.toml").write_text(_GATEWAY_TOML.format(**names) + devices)
     (folder / "ledger.toml").write_text(_LEDGER_TOML.format(**names))
-    (folder / "factors.toml").write_text("")
+    (folder / "factors.toml").write_text("factor = []\n")

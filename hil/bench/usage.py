@@ -21,7 +21,7 @@ class Usage:
     rss_mb: float
 
 
-def usage_of(pid: int) -> Usage:
+def usage_of(pid: int | str) -> Usage:
     """Return what a process has used so far (proc(5)). Raises OSError when it is gone."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     resident = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)

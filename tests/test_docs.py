@@ -1,0 +1,130 @@
+"""The docs are tested: commands run, configurations parse, keys and metrics are named."""
+
+import dataclasses
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.app.collect import CollectCounts
+from gateway.app.forward import ForwardMetrics
+from gateway.app.ledger import LedgerCounts
+from gateway.app.load import template_text
+from gateway.app.sealer import SealCounts
+from gateway.config import parse_gateway, parse_ledger, parse_template, sections
+from gateway.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+COUNTS = {"collect": CollectCounts, "seal": SealCounts, "forward": ForwardMetrics, "ledger": LedgerCounts}
+
+
+def fenced(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def metrics_page() -> str:
+    """Return what docs/metrics.md must say."""
+    lines = [
+        "# Metrics",
+        "",
+        "Made from the code; `tests/test_docs.py` fails when it differs, and prints the page.",
+        "",
+        "| name | kind | what |",
+        "|---|---|---|",
+    ]
+    for process, counts in COUNTS.items():
+        for field in dataclasses.fields(counts):
+            kind = field.metadata["kind"]
+            name = f"wattseal_{process}_{field.name}" + ("_total" if kind == "counter" else "")
+            lines.append(f"| `{name}` | {kind} | {field.metadata['help']} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_each_metric_is_in_the_docs() -> None:
+    page = DOCS / "metrics.md"
+    assert page.is_file() and page.read_text(encoding="utf-8") == metrics_page(), metrics_page()  # noqa: PT018
+
+
+def test_the_gateway_page_shows_a_file_that_parses() -> None:
+    text = next(block for block in fenced(DOCS / "gateway.md", "toml") if "[gateway]" in block)
+    config = parse_gateway(text, name="gateway.toml", folder=Path("/site"), template_text=template_text)
+    assert set(config.lines) == {"filling"}
+
+
+def test_the_gateway_page_shows_the_message_that_the_mistake_gives() -> None:
+    text = next(block for block in fenced(DOCS / "gateway.md", "toml") if "[gateway]" in block)
+    text = text.replace("[devices.comp]", "[devices.m1]").replace("unit_id = 1", "unit_id = 300")
+    with pytest.raises(ConfigError) as caught:
+        parse_gateway(text, name="gateway.toml", folder=Path("/site"), template_text=template_text)
+    assert str(caught.value) in (DOCS / "gateway.md").read_text(encoding="utf-8")
+
+
+def test_the_gateway_page_shows_a_template_that_parses() -> None:
+    text = next(block for block in fenced(DOCS / "gateway.md", "toml") if block.startswith("title"))
+    assert parse_template(text, "shown").verified
+
+
+def test_the_ledger_page_shows_files_that_parse() -> None:
+    blocks = fenced(DOCS / "ledger.md", "toml")
+    config = parse_ledger(next(b for b in blocks if "[ledger]" in b), name="ledger.toml", folder=Path("/site"))
+    assert set(config.gateways) == {"gw1"}
+
+
+@pytest.mark.parametrize(
+    ("section", "page"),
+    [
+        (sections.GatewaySection, "gateway.md"),
+        (sections.CollectSection, "gateway.md"),
+        (sections.SealSection, "gateway.md"),
+        (sections.BrokerSection, "gateway.md"),
+        (sections.IntervalSection, "gateway.md"),
+        (sections.DeviceSection, "gateway.md"),
+        (sections.LineSection, "gateway.md"),
+        (sections.PointSection, "gateway.md"),
+        (sections.Template, "gateway.md"),
+        (sections.LedgerSection, "ledger.md"),
+        (sections.GatewayKeySection, "ledger.md"),
+    ],
+)
+def test_each_key_is_in_the_docs(section: type[msgspec.Struct], page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    missing = [f.name for f in msgspec.structs.fields(section) if not re.search(rf"\b{f.name}\b", text)]
+    assert not missing, f"docs/{page} does not name {missing}"
+
+
+def test_links_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *DOCS.rglob("*.md")]
+    targets = [(page, target) for page in pages for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))]
+    assert not [f"{page.name}: {target}" for page, target in targets if not (page.parent / target).exists()]
+
+
+def test_a_newcomer_gets_through_the_tutorial(tmp_path: Path) -> None:
+    """Run every command of the tutorial's first four steps, in order, as it stands there."""
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    text = (DOCS / "tutorial.md").read_text(encoding="utf-8").partition("## 5.")[0]
+    commands = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        for line in block.splitlines()
+    ]
+    assert any("--trust" in command for command in commands)
+    for command in commands:
+        if command.startswith("make demo"):
+            arguments = shlex.split(command)[-1].removeprefix("ARGS=")
+            command = f".venv/bin/wattseal demo {arguments}"  # noqa: PLW2901 (make only adds the set-up)
+        done = subprocess.run(
+            ["sh", "-c", command],
+            cwd=tmp_path,
+            env={**os.environ},
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"

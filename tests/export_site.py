@@ -1,12 +1,16 @@
 """A small site for export tests: real keys, leaves, trees and proofs, in memory."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
+
+import pytest
 
 from gateway.carbon.evidence import ProvenLeaf, pack_leaves
 from gateway.carbon.export import LogPart, build
 from gateway.carbon.form import LEDGER_LEAVES, MANIFEST, LineName, Subject, leaves_path, pack_manifest
+from gateway.carbon.verify import verify
 from gateway.codec.bodies import (
     accepted_body,
     epoch_body,
@@ -16,6 +20,7 @@ from gateway.codec.bodies import (
     line_body,
 )
 from gateway.codec.leaves import seal
+from gateway.errors import TrustError
 from gateway.model import Clock, ClockState, Factor, Interval, LineSchema
 from gateway.tlog import checkpoint as checkpoints
 from gateway.tlog.checkpoint import Checkpoint
@@ -40,19 +45,23 @@ class MemoryLog:
         self.add("epoch", epoch_body(1, self.signer.verifier.vkey, {"type": "unattested"}))
 
     def add(self, kind: str, body: bytes, *, t_ns: int = T0, prev: int | None = None) -> int:
+        """Append a leaf."""
         clock = Clock(t_ns=t_ns, state=ClockState.SYNCHRONISED, offset_ns=250_000)
         self.leaves.append(seal(kind, body, clock=clock, prev=prev))
         return len(self.leaves) - 1
 
     def checkpoint(self, size: int) -> Checkpoint:
+        """Return the checkpoint of so many leaves."""
         edge = CompactRange()
         edge.extend(map(leaf_hash, self.leaves[:size]))
         return Checkpoint(origin=self.origin, size=size, root=edge.root())
 
     def note(self, size: int) -> bytes:
+        """Return it signed."""
         return checkpoints.sign(self.checkpoint(size), self.signer)
 
     def proven(self, indices: Sequence[int], size: int) -> tuple[ProvenLeaf, ...]:
+        """Return leaves with their proofs."""
         tree = StoredTree(self.leaves[:size])
         return tuple(
             ProvenLeaf(index=index, leaf=self.leaves[index], proof=inclusion_proof(index, size, tree.node))
@@ -70,6 +79,7 @@ class Gateway(MemoryLog):
         self.intervals: dict[str, list[int]] = {}
 
     def adopt(self, schema: LineSchema) -> None:
+        """Seal a schema."""
         self.schema_at[schema.id] = self.add("schema", line_body(schema))
 
     def shows(self, schema: LineSchema, t_ns: int, shown: Sequence[Shown]) -> int:
@@ -107,17 +117,20 @@ class Site:
         self.accepted = {name: self.accept(name, note) for name, note in self.receipts.items()}
 
     def receipt(self, name: str, size: int) -> bytes:
+        """Return a cosigned checkpoint."""
         return checkpoints.cosign(self.gateways[name].note(size), self.ledger.signer.cosigner(), time_s=T0 // SECOND)
 
     def accept(self, name: str, note: bytes) -> int:
+        """Seal that the ledger took this checkpoint."""
         return self.ledger.add("accepted", accepted_body(name, note))
 
     @property
     def vkey(self) -> str:
+        """Return the ledger's key."""
         return self.ledger.signer.verifier.vkey
 
     def part(self, name: str, lines: Sequence[str], first: int = 0, last: int | None = None) -> LogPart:
-        """What an export shows of a gateway: the first-th to the last-th interval of these lines, and what explains them."""
+        """Return what an export shows of a gateway: intervals first to last (excluded) of these lines."""
         gateway, indices = self.gateways[name], {0}
         for one in (FILLER, PACKER, BOILER):
             if one.name in lines:
@@ -126,12 +139,14 @@ class Site:
         return LogPart(note=self.receipts[name], key=gateway.signer.verifier, leaves=leaves)
 
     def ledger_part(self, names: Sequence[str], factors: Sequence[int] | None = None) -> LogPart:
+        """Return what an export shows of the ledger."""
         chosen = self.factors if factors is None else factors
         size = len(self.ledger.leaves)
         leaves = self.ledger.proven([0, *chosen, *(self.accepted[name] for name in names)], size)
         return LogPart(note=self.ledger.note(size), key=self.ledger.signer.verifier, leaves=leaves)
 
     def export(self, subject: Subject) -> dict[str, bytes]:
+        """Return the files of an export."""
         lines = {name: [line for its, line in subject.lines if its == name] for name in subject.gateways}
         parts = {name: self.part(name, its) for name, its in lines.items()}
         return build(subject, gateways=parts, ledger=self.ledger_part(list(parts)), signer=self.ledger.signer)
@@ -155,3 +170,28 @@ def subject(*lines: LineName, first: int = 0, last: int = 7) -> Subject:
     """Return the subject of some minutes; of all lines where none are named."""
     named = lines or (("gw1", "filler"), ("gw1", "packer"), ("gw2", "boiler, old"))
     return Subject(start_ns=T0 + first * MINUTE, end_ns=T0 + last * MINUTE, lines=tuple(named))
+
+
+SITE = Site()
+FILES = SITE.export(subject())
+GW1 = leaves_path("gw1")
+NAMES = re.compile(r"leaf \d+|row \d+|line \d+|" + "|".join(map(re.escape, FILES)))
+
+
+def refused(files: Mapping[str, bytes], match: str | None = None, trust: list[str] | None = None) -> TrustError:
+    """Return why an export does not verify."""
+    with pytest.raises(TrustError, match=match) as caught:
+        verify(files, trust)
+    return caught.value
+
+
+def lines_of(files: Mapping[str, bytes], path: str) -> list[bytes]:
+    """Return the lines of a file."""
+    return files[path].splitlines(keepends=True)
+
+
+def edited(files: Mapping[str, bytes], path: str, edit: Callable[[list[bytes]], object]) -> dict[str, bytes]:
+    """Return the files with the lines of one changed, and a manifest that fits, so that it cannot tell."""
+    lines = lines_of(files, path)
+    edit(lines)
+    return SITE.manifested({**files, path: b"".join(lines)})

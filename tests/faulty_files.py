@@ -1,7 +1,7 @@
 """Files in memory whose power can be cut: what is durable is kept apart from what only seems to be.
 
 The model is the contract of gateway.store.files.Files, taken at its worst. A file remembers what its last sync made
-durable and what may have become of each byte since; a folder, which names its last sync covered, and which changes came since.
+durable and which bytes were written since; a folder, the names that its last sync covered and the changes since.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ class Inode:
     shortest: int = 0
 
     def copy(self) -> Inode:
+        """Return an independent copy."""
         return Inode(bytearray(self.seen), self.durable, set(self.dirty), self.shortest)
 
     def is_synced(self) -> bool:
+        """Return whether a crash can change nothing."""
         return not self.dirty and self.shortest == len(self.seen) == len(self.durable)
 
     def written(self) -> bytes:
@@ -41,6 +43,7 @@ class Inode:
         return bytes(after)
 
     def sync(self) -> None:
+        """Make what is to be seen durable, as far as the kernel still has to write it."""
         self.durable = self.written()
         self.dirty.clear()
         self.shortest = len(self.durable)
@@ -86,14 +89,17 @@ class FaultyFiles:
     # ---- Files
 
     def lock(self) -> None:
+        """Take the files."""
         if self.locked:
             raise LogError("log: is in use by process 1")
         self.locked = True
 
     def close(self) -> None:
+        """Give them back."""
         self.locked = False
 
-    def list(self, folder: str) -> dict[str, int] | None:
+    def names(self, folder: str) -> dict[str, int] | None:
+        """Return what a folder holds."""
         if folder not in self._folders:
             return None
         below = f"{folder}/" if folder else ""
@@ -106,10 +112,12 @@ class FaultyFiles:
         return {name: size for name, size in found.items() if "/" not in name}
 
     def size(self, path: str) -> int | None:
+        """Return a file's size."""
         inode = self._names.get(path)
         return None if inode is None else len(self._inodes[inode].seen)
 
     def read(self, path: str, start: int = 0, count: int = -1) -> bytes | None:
+        """Return bytes of a file."""
         inode = self._names.get(path)
         if inode is None:
             return None
@@ -117,6 +125,7 @@ class FaultyFiles:
         return bytes(seen[start:] if count < 0 else seen[start : start + count])
 
     def write(self, path: str, start: int, content: bytes) -> None:
+        """Write, to be seen at once and durable after sync; refuse to leave a hole."""
         folder = folder_of(path)
         while folder not in self._folders:
             self._folders.add(folder)
@@ -146,6 +155,7 @@ class FaultyFiles:
             raise StoreFull(f"log: {path}: No space left on device")
 
     def sync(self, path: str) -> None:
+        """Make a file's bytes or a folder's names durable."""
         if self.changes + 1 in self.faults and path in self._names:
             self._inodes[self._names[path]].dirty.clear()
         self._step()
@@ -161,6 +171,7 @@ class FaultyFiles:
             raise AssertionError(f"{path}: a sync of a file that is not there")
 
     def rename(self, old: str, new: str) -> None:
+        """Rename a file."""
         if old not in self._names:
             raise AssertionError(f"{old}: a rename of a file that is not there")
         if self.changes + 1 not in self.faults:
@@ -168,6 +179,7 @@ class FaultyFiles:
         self._step()
 
     def remove(self, path: str) -> None:
+        """Remove a file if it is there."""
         if path in self._names:
             self._name(Naming(folder_of(path), path, None))
             self._step()

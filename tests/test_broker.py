@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app.broker import Broker, running_broker, write_broker_files
+from gateway.app.broker import Broker, find_mosquitto, free_port, running_broker, write_broker_files
 from gateway.errors import ConfigError, LinkError
 from gateway.north.broker import BrokerFiles, acl_text, conf_text
 from gateway.north.mqtt import Endpoint, Link, log_topic, receipt_topic
@@ -206,24 +206,31 @@ async def test_the_brokers_own_topics_are_closed(pki: Path, tmp_path: Path, open
 @asynccontextmanager
 async def _edited_broker(pki: Path, folder: Path, *, opened: bool) -> AsyncIterator[int]:
     """Run a broker that publishes $SYS every second, and lets everybody read it if opened."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     conf = write_broker_files(folder, pki=pki, ledger=LEDGER, port=port)
     conf.write_text(conf.read_text().replace("sys_interval 0", "sys_interval 1"))
     if opened:
         acl = folder / "mosquitto.acl"
         acl.write_text("pattern read $SYS/#\n" + acl.read_text())
         acl.write_text(acl.read_text() + "topic read $SYS/#\n")
-    process = await asyncio.create_subprocess_exec(
-        "/usr/sbin/mosquitto", "-c", str(conf), stderr=asyncio.subprocess.DEVNULL
-    )
+    process = await asyncio.create_subprocess_exec(find_mosquitto(), "-c", str(conf), stderr=asyncio.subprocess.DEVNULL)
     try:
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(10):
+            while not await _listens(port):
+                await asyncio.sleep(0.05)
         yield port
     finally:
         process.terminate()
         await process.wait()
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(HOST, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def test_no_client_is_thrown_out_by_another_that_takes_its_client_id(pki: Path, tmp_path: Path) -> None:

@@ -170,7 +170,8 @@ SENT = st.builds(lambda name, items: [name, *items], st.text(max_size=5), st.lis
 @given(st.lists(SENT, max_size=4), st.lists(st.integers(1, 20), min_size=1, max_size=6))
 def test_any_messages_in_any_pieces_arrive_in_order(sent: list[Message], sizes: list[int]) -> None:
     stream = b"".join(map(pack_frame, sent))
-    reader, arrived, place = FrameReader(), [], 0
+    arrived: list[Message] = []
+    reader, place = FrameReader(), 0
     while place < len(stream):
         size = sizes[len(arrived) % len(sizes)]
         arrived += reader.feed(stream[place : place + size])
@@ -184,7 +185,8 @@ def test_any_bytes_are_messages_or_refused(pieces: list[bytes]) -> None:
     """Nothing but TrustError leaves the reader, and the pieces make no difference."""
 
     def read(fed: list[bytes]) -> tuple[list[Message], bool]:
-        reader, messages = FrameReader(), []
+        messages: list[Message] = []
+        reader = FrameReader()
         try:
             for piece in fed:
                 messages += reader.feed(piece)
@@ -228,7 +230,7 @@ def test_a_log_message_is_the_map_of_docs_wire() -> None:
         + HASH
         + b"\xc4\x20"
         + HASH
-        + b"\xaacheckpoint\xaanote \xe2\x80\x94 x\n"
+        + b"\xaacheckpoint\xabnote \xe2\x80\x94 x\n"
     )
 
 

@@ -6,7 +6,6 @@ of docs/log.md are checked. Tiles are 4 wide here, so that a few dozen leaves re
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import random
 from collections.abc import Callable, Iterator
@@ -60,6 +59,7 @@ class Story:
         self.number = 0
 
     def append(self, count: int) -> None:
+        """Append leaves."""
         for _ in range(count):
             self.number += 1
             leaf = a_leaf(self.number)
@@ -67,6 +67,7 @@ class Story:
             assert self.log.append(leaf) == len(self.history) - 1
 
     def append_hash(self, count: int) -> None:
+        """Append leaves whose body is gone."""
         for _ in range(count):
             self.number += 1
             hashed = leaf_hash(a_leaf(self.number))
@@ -74,30 +75,36 @@ class Story:
             assert self.log.append_hash(hashed) == len(self.history) - 1
 
     def commit(self) -> None:
+        """Commit; what is appended is promised from here on."""
         assert self.log.commit() == len(self.history)
         self.acknowledged = len(self.history)
 
     def rollback(self) -> None:
+        """Forget what is not committed."""
         self.log.rollback()
         del self.history[self.acknowledged :]
 
     def sign(self) -> None:
+        """Record a checkpoint over what is durable; while that is under way, the one before is right too."""
         size = self.log.durable
         self.signed.append((size, b"note %d\n" % size, b"heads %d" % self.number))
         self.log.record(self.signed[-1][1], self.signed[-1][2], size, self.log.root(size))
         del self.signed[:-1]
 
     def receive(self, size: int) -> None:
+        """Record a receipt, likewise."""
         self.receipted.append(size)
         self.log.record_receipt(b"receipt %d\n" % size, size)
         del self.receipted[:-1]
 
     def prune(self, keep_bytes: int) -> None:
+        """Prune; from here on, receipted bodies may be gone."""
         before, below = self.may_lack, self.log.receipted // WIDTH * WIDTH
         self.may_lack = lambda index, leaf: index < below or before(index, leaf)
         self.log.prune(keep_bytes)
 
     def drop(self, target_bytes: int) -> None:
+        """Drop; from here on, unwanted bodies of signed bundles may be gone."""
         before, below = self.may_lack, self.log.signed // WIDTH * WIDTH
         self.may_lack = lambda index, leaf: (index < below and not is_wanted(leaf)) or before(index, leaf)
         self.log.drop(is_wanted, target_bytes)
@@ -125,14 +132,14 @@ class Story:
     def go_on(self, log: Log, files: FaultyFiles) -> None:
         """Append to a log that was opened after a crash, and check that it keeps that over the next one."""
         rest = self.history[log.size :]
-        promised = self.history[: log.size] + [(leaf := b"after %d" % n, leaf_hash(leaf)) for n in range(WIDTH + 1)]
-        for leaf, _ in promised[log.size :]:
-            assert leaf is not None
+        more = [b"after %d" % number for number in range(WIDTH + 1)]
+        promised = [hashed for _, hashed in self.history[: log.size]] + [leaf_hash(leaf) for leaf in more]
+        for leaf in more:
             log.append(leaf)
         size = log.commit()
         log.record(b"after\n", b"", size, log.root(size))
         again = open_log(files.crash("lost"))
-        assert [again.leaf_hash(index) for index in range(again.size)] == [hashed for _, hashed in promised]
+        assert [again.leaf_hash(index) for index in range(again.size)] == promised
         assert again.signed == size, f"after a cut that lost {len(rest)} leaves"
 
 
@@ -161,7 +168,7 @@ def tell(story: Story) -> None:
     story.append_hash(2)
     story.append(3)
     story.commit()
-    story.append(1)
+    story.append(2)
     story.commit()
     story.sign()
     story.append_hash(1)
@@ -179,6 +186,8 @@ def tell(story: Story) -> None:
     story.sign()
     story.receive(RECEIPTED)
     story.prune(400)
+    story.append(9)
+    story.commit()
     story.drop(0)
     story.append(2)
     story.commit()
@@ -197,7 +206,7 @@ def watched(files: FaultyFiles, check: Callable[[], None]) -> Iterator[None]:
 
 
 def cut_everywhere(files: FaultyFiles, *, seeds: int, nested_every: int = 0, images: tuple[str, ...] = IMAGES) -> int:
-    """Tell the story, cut it at every step, and check what every image of the disk gives; return how many there were."""
+    """Tell the story, cut it at every step, and check every image of the disk; return how many there were."""
     story = Story(files)
     numbers = itertools.count()
 
@@ -209,7 +218,8 @@ def cut_everywhere(files: FaultyFiles, *, seeds: int, nested_every: int = 0, ima
                 log = story.check(cut)
                 if nested_every and number % nested_every == 0:
                     cut_the_recovery(story, files.crash(image, seed=number * 7 + seed), number)
-                story.go_on(log, cut)
+                if number % 2:
+                    story.go_on(log, cut)
 
     with watched(files, check):
         tell(story)
@@ -224,19 +234,19 @@ def cut_the_recovery(story: Story, files: FaultyFiles, number: int) -> None:
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_no_cut_breaks_a_promise(image: str):
-    checked = cut_everywhere(FaultyFiles(), seeds=2, nested_every=29, images=(image,))
+def test_no_cut_breaks_a_promise(image: str) -> None:
+    checked = cut_everywhere(FaultyFiles(), seeds=1 + (image == "mixed"), nested_every=53, images=(image,))
     assert checked > 300
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("image", ["zeros", "torn", "mixed"])
-def test_no_cut_breaks_a_promise_in_many_more_images(image: str):
+def test_no_cut_breaks_a_promise_in_many_more_images(image: str) -> None:
     cut_everywhere(FaultyFiles(), seeds=60, nested_every=5, images=(image,))
 
 
-def test_a_killed_process_leaves_a_log_that_the_next_one_makes_durable_before_it_signs():
+def test_a_killed_process_leaves_a_log_that_the_next_one_makes_durable_before_it_signs() -> None:
     """Its bytes are to be seen, but not on disk: signing over them without a sync would be untrue after a cut."""
     files = FaultyFiles()
     story = Story(files)
@@ -267,14 +277,14 @@ def test_a_killed_process_leaves_a_log_that_the_next_one_makes_durable_before_it
         pytest.param(lambda path: path == "", id="name of the checkpoint"),
     ],
 )
-def test_each_sync_is_needed_and_this_test_sees_when_it_is_missing(deaf_to: Callable[[str], bool]):
+def test_each_sync_is_needed_and_this_test_sees_when_it_is_missing(deaf_to: Callable[[str], bool]) -> None:
     files = FaultyFiles()
     files.deaf_to = deaf_to
     with pytest.raises((AssertionError, LogError)):
         cut_everywhere(files, seeds=2)
 
 
-def test_signing_before_the_commit_is_refused():
+def test_signing_before_the_commit_is_refused() -> None:
     story = Story(FaultyFiles())
     story.append(3)
     with pytest.raises(LogError, match=r"got size 3, want 0\.\.0"):
@@ -310,11 +320,12 @@ def steps_of_an_event() -> list[int]:
 
 
 @pytest.mark.parametrize("step", steps_of_an_event())
-def test_a_full_disk_at_any_step_takes_nothing_and_leaves_nothing_behind(step: int):
+def test_a_full_disk_at_any_step_takes_nothing_and_leaves_nothing_behind(step: int) -> None:
     files, story = a_story_so_far()
     before, size = files.contents(), story.log.durable
     files.faults[step] = "full"
-    with watched(files, lambda: story.check(files.crash("mixed", seed=step)).close()):
+    image = "lost" if step % 2 else "mixed"
+    with watched(files, lambda: story.check(files.crash(image, seed=step)).close()):
         try:
             an_event(story)
         except StoreFull:
@@ -338,21 +349,24 @@ def test_a_full_disk_at_any_step_takes_nothing_and_leaves_nothing_behind(step: i
 
 
 @pytest.mark.parametrize("step", steps_of_an_event())
-def test_after_a_sync_or_a_write_that_failed_the_log_stops_and_the_next_process_believes_no_cache(step: int):
+def test_after_a_sync_or_a_write_that_failed_the_log_stops_and_the_next_process_believes_no_cache(step: int) -> None:
     """A kernel may show bytes that it failed to write, as if they were on disk, and say so only once."""
     files, story = a_story_so_far()
     files.faults[step] = "dying"
     with pytest.raises(LogError, match="Input/output"):
         an_event(story)
-    for again in (lambda: story.log.append(b"x"), story.log.commit, lambda: story.log.prune(0)):
-        with pytest.raises(LogError, match="Input/output"):
-            again()
+    with pytest.raises(LogError, match="Input/output"):
+        story.log.append(b"x")
+    with pytest.raises(LogError, match="Input/output"):
+        story.log.commit()
+    with pytest.raises(LogError, match="Input/output"):
+        story.log.prune(0)
     for left in (files.fork(), files.crash("lost"), files.crash("mixed", seed=step)):
         story.go_on(story.check(left), left)
 
 
-def test_when_a_full_commit_cannot_be_undone_the_log_stops():
-    for step, later in itertools.product(steps_of_an_event(), range(1, 12)):
+def test_when_a_full_commit_cannot_be_undone_the_log_stops() -> None:
+    for step, later in itertools.product(steps_of_an_event(), (1, 2, 3, 5, 8)):
         files, story = a_story_so_far()
         files.faults = {step: "full", step + later: "full"}
         for _ in range(3):
@@ -373,7 +387,7 @@ def a_finished_story() -> FaultyFiles:
     return files
 
 
-def test_no_flipped_bit_is_overlooked():
+def test_no_flipped_bit_is_overlooked() -> None:
     """Opening finds it or, in what the ledger has receipted, the audit; opening that refuses changes nothing."""
     disk = a_finished_story()
     for path in disk.paths():
@@ -390,7 +404,7 @@ def test_no_flipped_bit_is_overlooked():
                 list(log.audit())
 
 
-def test_no_missing_or_shortened_file_is_overlooked():
+def test_no_missing_or_shortened_file_is_overlooked() -> None:
     disk = a_finished_story()
     for path in disk.paths():
         if path in {"receipt", "tail"}:
@@ -414,7 +428,7 @@ def test_no_missing_or_shortened_file_is_overlooked():
                 list(log.audit())
 
 
-def test_an_older_checkpoint_put_back_is_refused_when_a_receipt_is_newer():
+def test_an_older_checkpoint_put_back_is_refused_when_a_receipt_is_newer() -> None:
     files = FaultyFiles()
     story = Story(files)
     story.append(5)

@@ -20,6 +20,7 @@ from gateway.store import projections as tables
 from gateway.store.files import RealFiles
 from gateway.store.projections import Connection, Projections
 from gateway.store.segments import Log
+from gateway.store.view import steadily, view
 from gateway.tlog.note import Signer, Verifier
 
 MOST_FILES = 10_000
@@ -40,16 +41,22 @@ class Wish:
 
 
 def gather(config: LedgerConfig, wish: Wish) -> dict[str, bytes]:
-    """Return the files of an export by path. Raises ConfigError where there is nothing of what is wished for."""
+    """Return the files of an export by path; the ledger may run meanwhile.
+
+    Raises ConfigError where there is nothing of what is wished for.
+    """
+    return steadily(lambda: _gather(config, wish))
+
+
+def _gather(config: LedgerConfig, wish: Wish) -> dict[str, bytes]:
     folder = config.ledger.state
-    own = Log.open(RealFiles(folder / "own"), origin=config.origin)
-    opened = {
-        name: Log.open(RealFiles(folder / "gateways" / name), origin=f"wattseal/{name}") for name in config.gateways
-    }
-    book = Projections(folder / "projections.sqlite")
+    book = Projections(folder / "projections.sqlite", new=False)
+    # The ledger's own log last: by then it has accepted what the copies show.
+    opened = {name: view(RealFiles(folder / "gateways" / name), origin=f"wattseal/{name}") for name in config.gateways}
+    own = view(RealFiles(folder / "own"), origin=config.origin)
     try:
         with book.reading() as connection:
-            subject = _subject(connection, wish)
+            subject = _subject(connection, wish, opened)
             signer = Signer.from_text(config.ledger.key.read_text(encoding="utf-8"))
             return build(
                 subject,
@@ -70,7 +77,7 @@ def _key(config: LedgerConfig, gateway: str) -> Verifier:
     return Verifier.from_vkey(config.gateways[gateway].key.read_text(encoding="utf-8").strip())
 
 
-def _subject(connection: Connection, wish: Wish) -> Subject:
+def _subject(connection: Connection, wish: Wish, logs: Mapping[str, Log]) -> Subject:
     known = tables.lines(connection)
     lines = [line for line in known if not wish.lines or line[1] in wish.lines or "/".join(line) in wish.lines]
     for name in wish.lines:
@@ -80,9 +87,13 @@ def _subject(connection: Connection, wish: Wish) -> Subject:
             )
     if not lines:
         raise ConfigError("export: the ledger has no interval of any line yet")
-    bounds = [row.t_ns for line in lines for row in tables.intervals(connection, *line)]
-    start_ns = min(bounds) if wish.start_ns is None else wish.start_ns
-    end_ns = max(bounds) if wish.end_ns is None else wish.end_ns
+    bounds = [
+        row.t_ns
+        for gateway, line in lines
+        for row in tables.intervals(connection, gateway, line, last=logs[gateway].signed - 1)
+    ]
+    start_ns = min(bounds, default=0) if wish.start_ns is None else wish.start_ns
+    end_ns = max(bounds, default=0) if wish.end_ns is None else wish.end_ns
     if end_ns <= start_ns:
         raise ConfigError("export: the period is empty: want at least two intervals, and an end after its start")
     return Subject(start_ns=start_ns, end_ns=-(-end_ns // _SECOND_NS) * _SECOND_NS, lines=tuple(sorted(lines)))

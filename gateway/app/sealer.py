@@ -1,23 +1,24 @@
 """The seal's core: batches in, leaves and checkpoints out. No sockets: app/seal.py serves it.
 
 A batch is known by (boot, sequence): what the log holds already is not sealed again. What must
-outlive a restart stands beside the checkpoint (the heads) and is brought up to date from the leaves after it.
+outlive a restart stands beside the checkpoint (app/heads.py) and is brought up to date from the leaves after it.
 """
 
-import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from gateway.app.heads import MOST_LINES, Heads
 from gateway.app.metrics import counter, gauge
+from gateway.app.room import Room
 from gateway.clock import WallClock
 from gateway.codec.bodies import epoch_body, event_body
 from gateway.codec.checks import check_body, to_schema
 from gateway.codec.frames import LeafHash
-from gateway.codec.leaves import parse, seal
-from gateway.codec.pack import pack, unpack
+from gateway.codec.leaves import seal
+from gateway.codec.pack import unpack
 from gateway.errors import LogError, TrustError
-from gateway.model import LineSchema
+from gateway.model import ClockState, LineSchema
 from gateway.store.segments import Dropped, Log, StoreFull
 from gateway.tlog import checkpoint as checkpoints
 from gateway.tlog.checkpoint import Checkpoint
@@ -42,37 +43,11 @@ class SealCounts:
     isolated: int = gauge("1 when the process has no network")
 
 
-@dataclass(slots=True)
-class Heads:
-    """What the seal remembers beside its checkpoint.
-
-    boot, sequence: the newest batch. lines: per line the index of its newest interval leaf.
-    line_of: which line an interval schema belongs to. t_ns: the newest trusted time.
-    """
-
-    boot: bytes = b""
-    sequence: int = 0
-    epoch: int = 0
-    t_ns: int = 0
-    lines: dict[str, int] = field(default_factory=dict)
-    line_of: dict[str, str] = field(default_factory=dict)
-
-    def packed(self) -> bytes:
-        """Return the heads as bytes."""
-        return pack([self.boot, self.sequence, self.epoch, self.t_ns, self.lines, self.line_of])
-
-    @classmethod
-    def unpacked(cls, packed: bytes) -> "Heads":
-        """Return the heads that packed says. Raises LogError when it does not fit."""
-        try:
-            return cls(*unpack(packed)) if packed else cls()
-        except (TrustError, TypeError) as e:
-            raise LogError(f"log: the heads beside the checkpoint cannot be read: {e}") from e
-
-
 class Sealer:
     """One gateway's log and its key. Methods are synchronous: one caller, one order.
 
+    is_full: whether new leaves are refused. The budget counts whole bundles: the newest, which nothing can delete yet,
+    comes on top of it.
     Raises LogError from the start when the log on disk cannot be trusted.
     """
 
@@ -88,18 +63,19 @@ class Sealer:
         drop_readings: bool = True,
     ) -> None:
         self._log, self._signer, self._witness = log, signer, witness
-        self._budget_bytes, self._keep_bytes, self._drop_readings = budget_bytes, keep_bytes, drop_readings
+        self._room = Room(log, budget_bytes=budget_bytes, keep_bytes=keep_bytes, drop_readings=drop_readings)
         self.counts = SealCounts()
         self._heads = self._recover()
         self._clock = clock or WallClock(floor_ns=self._heads.t_ns)
-        self._start()
+        self._is_open = False
+        self._observe()
+        self._open_epoch()
 
     # ---- from collect
 
     def welcome(self, boot: bytes) -> int:
         """Return the last sequence number of this boot that the log holds durably; 0 for none."""
-        if self._heads.boot != boot:
-            self._heads.boot, self._heads.sequence = boot, 0
+        self._heads.switch(boot)
         return self._heads.sequence
 
     def put(self, sequence: int, kind: str, body: bytes) -> None:
@@ -108,18 +84,19 @@ class Sealer:
         Raises TrustError when it is malformed (it then counts as answered), StoreFull when there is no room.
         """
         if not 0 <= sequence < 2**63:
+            self.counts.refused += 1
             raise TrustError(f"put: got sequence {sequence}, want one from 1")
         if sequence <= self._heads.sequence:
             self.counts.duplicates += 1
             return
-        if self.is_full():
+        if self.is_full:
             self.counts.full += 1
-            raise StoreFull(f"log: {self._log.body_bytes} bytes of leaves, budget_mb allows {self._budget_bytes}")
+            raise StoreFull(f"log: {self._log.body_bytes} bytes of leaves, budget_mb allows {self._room.budget_bytes}")
         try:
             self._seal(kind, body, sequence)
         except TrustError:
             self.counts.refused += 1
-            self._heads.sequence = int(sequence)
+            self._heads.sequence = sequence
             raise
 
     def commit(self) -> None:
@@ -127,49 +104,57 @@ class Sealer:
         try:
             self._log.commit()
         except StoreFull:
-            self._log.rollback()
-            boot, self._heads = self._heads.boot, self._recover()
-            self.welcome(boot)
+            self._undo()
             raise
+        self._observe()
+
+    def _undo(self) -> None:
+        """Take back what waits for commit. The disk is fuller than the budget foresaw: give up the reserve."""
+        self.counts.leaves -= self._log.size - self._log.durable
+        self._log.rollback()
+        boot, self._heads = self._heads.boot, self._recover()
+        self._heads.switch(boot)
+        self._room.give_up_reserve()
         self._observe()
 
     # ---- on a beat
 
     def sign(self) -> bool:
-        """Sign a checkpoint over what is durable; return whether there was anything new to sign."""
+        """Sign a checkpoint over what is durable; return whether there was anything new to sign.
+
+        While leaves wait for commit nothing is signed: the heads speak of these too.
+        """
         size = self._log.durable
-        if size <= self._log.signed:
+        if size <= self._log.signed or size < self._log.size:
             return False
         root = self._log.root(size)
         note = checkpoints.sign(Checkpoint(origin=self._log.origin, size=size, root=root), self._signer)
         try:
             self._log.record(note, self._heads.packed(), size, root)
         except StoreFull:
+            self._room.give_up_reserve()
             return False  # what is durable stays so; the next beat tries again
         self._observe()
         return True
 
     def tidy(self) -> str:
-        """Keep the bodies within the budget; return what was done, "" for nothing."""
-        if self._log.body_bytes <= self._budget_bytes:
+        """Keep the disk budget, and do what there was no room for; return what was dropped, "" for nothing."""
+        if not self._is_open:
+            self._open_epoch()
+        try:
+            dropped = self._room.tidy(self._say_dropped)
+        except StoreFull:
+            self._undo()
             return ""
-        self._log.prune(self._keep_bytes)
-        if self._log.body_bytes <= self._budget_bytes or not self._drop_readings:
-            return ""
-        dropped = self._log.drop(_is_kept, self._budget_bytes * 9 // 10, say=self._say_dropped)
         self._observe()
         return f"{dropped.bodies} readings leaves of {dropped.first}..{dropped.stop - 1}" if dropped else ""
 
     def _say_dropped(self, dropped: Dropped) -> None:
         """Write the loss down before it happens, so that no crash can hide it."""
-        self.counts.dropped += dropped.bodies
         about = {"first": dropped.first, "stop": dropped.stop, "readings_leaves": dropped.bodies, "why": "disk budget"}
         self._event("seal.dropped", about)
         self._log.commit()
-
-    def is_full(self) -> bool:
-        """Return whether new leaves are refused because the budget is used up."""
-        return self._log.body_bytes > self._budget_bytes
+        self.counts.dropped += dropped.bodies
 
     # ---- for forward
 
@@ -213,9 +198,7 @@ class Sealer:
         if receipt.size and self._log.root(receipt.size) != receipt.root:
             raise TrustError(f"receipt: the root at size {receipt.size} is not this log's", index=receipt.size)
         if receipt.size > self._log.receipted:
-            with contextlib.suppress(StoreFull):  # the receipt will come again
-                self._log.record_receipt(note, receipt.size)
-                self._log.prune(self._keep_bytes)
+            self._room.store_receipt(note, receipt.size)
             self._observe()
         return self._log.receipted
 
@@ -224,71 +207,73 @@ class Sealer:
     def _recover(self) -> Heads:
         """Return the heads as of the last leaf, from those beside the checkpoint and the leaves after it."""
         if self._log.checkpoint is not None:
-            found = checkpoints.verify(self._log.checkpoint, origin=self._log.origin, verifier=self._signer.verifier)
-            if found.size != self._log.signed:
+            try:
+                found = checkpoints.verify(
+                    self._log.checkpoint, origin=self._log.origin, verifier=self._signer.verifier
+                )
+            except TrustError as e:
+                raise LogError(f"{self._log.origin}: the checkpoint on disk is not by this gateway's key: {e}") from e
+            if found.size != self._log.signed or found.root != self._log.root(found.size):
                 raise LogError(f"log: the checkpoint says {found.size} leaves, the disk {self._log.signed}")
-        heads = Heads.unpacked(self._log.heads)
+        heads = Heads.unpacked(self._log.heads, self._log.signed)
         index = self._log.signed
-        while index < self._log.size:
-            for body in self._log.read(index, 1 << 20, self._log.size):
+        while index < self._log.durable:
+            for body in self._log.read(index, 1 << 20, self._log.durable):
                 if body is not None:
-                    self._follow(heads, index, body)
+                    heads.follow(index, body)
                 index += 1
         return heads
 
-    @staticmethod
-    def _follow(heads: Heads, index: int, body: bytes) -> None:
-        leaf = parse(body)
-        if leaf.src is not None:
-            heads.boot, heads.sequence = leaf.src
-        if leaf.kind == "epoch":
-            heads.epoch = leaf.body["epoch"]
-        if leaf.kind == "schema" and "line" in leaf.body:
-            heads.line_of[leaf.body["id"].hex()] = leaf.body["line"]["name"]
-        if leaf.kind == "interval":
-            heads.lines[heads.line_of[leaf.body["schema"].hex()]] = index
-        if leaf.clock.state != 2:
-            heads.t_ns = max(heads.t_ns, leaf.clock.t_ns)
-
-    def _start(self) -> None:
-        """Open an epoch: the first leaf of each start announces the key that signs from here on."""
-        recovered = self._log.size
+    def _open_epoch(self) -> None:
+        """Announce the key that signs from here on, in the first leaf of each start. Until there is room: be full."""
+        about: dict[str, Any] = {"log_size": self._log.size, "last_sequence": self._heads.sequence}
         self._heads.epoch += 1
-        body = epoch_body(self._heads.epoch, self._signer.verifier.vkey, {"type": "unattested"})
-        self._append("epoch", body)
-        about: dict[str, Any] = {"log_size": recovered, "last_sequence": self._heads.sequence}
+        self._append("epoch", epoch_body(self._heads.epoch, self._signer.verifier.vkey, {"type": "unattested"}))
+        if self._log.torn_bytes:
+            self._event("seal.recovered", {"torn_bytes": self._log.torn_bytes})
         self._event("seal.started", about)
-        self.commit()
+        self._is_open = True
+        try:
+            self.commit()
+        except StoreFull:
+            self._is_open = False
+        self._observe()
         self.sign()
 
     def _event(self, what: str, about: dict[str, Any]) -> None:
-        self._append("event", event_body(what, self._clock.read().t_ns, about))
+        clock = self._clock.read()
+        stepped_ns = self._clock.stepped_ns
+        self._append("event", event_body(what, clock.t_ns, about))
+        if stepped_ns:
+            self._event("clock.stepped", {"by_ns": stepped_ns})
 
     def _seal(self, kind: str, body: bytes, sequence: int) -> None:
         if kind not in KINDS_FROM_COLLECT:
             raise TrustError(f"put: kind: got {kind[:20]!r}, want one of {', '.join(sorted(KINDS_FROM_COLLECT))}")
         checked = check_body(kind, unpack(body))
-        line = None
+        line, schema = None, None
         if kind == "schema" and "line" in checked:
             schema = to_schema(checked)
-            if isinstance(schema, LineSchema):
-                self._heads.line_of[schema.id.hex()] = schema.name
+            if isinstance(schema, LineSchema) and not self._heads.has_room_for(schema):
+                raise TrustError(f"put: schema: got line {schema.name!r}, want at most {MOST_LINES} lines")
         if kind == "interval":
             line = self._heads.line_of.get(checked["schema"].hex())
             if line is None:
-                raise TrustError(f"put: interval: schema {checked['schema'].hex()} is not in the log")
+                raise TrustError(f"put: interval: schema {checked['schema'].hex()} is no line's newest in the log")
         prev = self._heads.lines.get(line) if line is not None else None
         index = self._append(kind, body, (self._heads.boot, sequence), prev)
         self._heads.sequence = sequence
         if line is not None:
             self._heads.lines[line] = index
+        if isinstance(schema, LineSchema):
+            self._heads.adopt(schema.id.hex(), schema.name)
 
     def _append(self, kind: str, body: bytes, src: tuple[bytes, int] | None = None, prev: int | None = None) -> int:
         clock = self._clock.read()
         stepped_ns = self._clock.stepped_ns
         index = self._log.append(seal(kind, body, clock=clock, src=src, prev=prev))
         self.counts.leaves += 1
-        if clock.state != 2:
+        if clock.state != ClockState.SUSPECT:
             self._heads.t_ns = max(self._heads.t_ns, clock.t_ns)
         if stepped_ns:
             self._event("clock.stepped", {"by_ns": stepped_ns})
@@ -299,8 +284,4 @@ class Sealer:
         self.counts.checkpoint_size = self._log.signed
         self.counts.receipt_size = self._log.receipted
         self.counts.disk_bytes = self._log.body_bytes
-
-
-def _is_kept(leaf: bytes) -> bool:
-    """Return whether the disk-full policy must keep this leaf: all but bulk readings."""
-    return parse(leaf).kind != "readings"
+        self.is_full = self._room.is_over or not self._is_open

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gateway.app.demo import GATEWAY, LINE, SETTLED_NS, LineSums, Site
 from gateway.carbon.figures import Totals
+from gateway.errors import ConfigError
 from gateway.store import projections as tables
 from gateway.store.projections import Projections, Slice
 
@@ -14,8 +15,10 @@ NOW_NS = 5_000_000_000
 
 def book_of(folder: Path) -> Projections | None:
     """Return the ledger's tables, or None while there are none."""
-    path = folder / "ledger" / "projections.sqlite"
-    return Projections(path) if path.exists() else None
+    try:
+        return Projections(folder / "ledger" / "projections.sqlite", new=False)
+    except ConfigError:
+        return None
 
 
 def line_sums(folder: Path) -> LineSums | None:

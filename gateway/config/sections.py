@@ -9,6 +9,9 @@ from msgspec import Meta
 from gateway.model import Kind, LineSchema, Order, WireType
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}\Z", description="lower-case letters, digits, - and _")]
+GatewayName = Annotated[
+    str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z", description="lower-case letters, digits and -")
+]
 Seconds = Annotated[float, Meta(ge=0.001, le=86_400)]
 
 _HOST = r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,30}"
@@ -49,7 +52,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class GatewaySection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[gateway]`: who this gateway is and where it keeps its state."""
 
-    id: Name
+    id: GatewayName
     site: Text = ""
     state: Path = Path("state")
 

@@ -42,7 +42,7 @@ class Files(Protocol):
     def close(self) -> None:
         """Give the lock back. Makes nothing durable."""
 
-    def list(self, folder: str) -> dict[str, int] | None:
+    def names(self, folder: str) -> dict[str, int] | None:
         """Return the size of each file in a folder by its name, -1 for a folder; None when there is no such folder."""
 
     def size(self, path: str) -> int | None:
@@ -130,7 +130,7 @@ class RealFiles:
             os.close(self._lock)
             self._lock = None
 
-    def list(self, folder: str) -> dict[str, int] | None:
+    def names(self, folder: str) -> dict[str, int] | None:
         """Return the sizes of what a folder holds, None when it is not there."""
         try:
             with _narrowed(folder), os.scandir(self._at(folder)) as entries:

@@ -95,7 +95,7 @@ class Marks:
         )
         empty = Mark(origin=origin)
         if checkpoint is None:
-            if receipt or tail or any(files.list(folder) for folder in ("tile/entries", "tile/0")):
+            if receipt or tail or any(files.names(folder) for folder in ("tile/entries", "tile/0")):
                 raise LogError(f"log: checkpoint: is missing, but the log of {origin} has been written to")
             empty.save(files, "checkpoint")
         marks = cls(checkpoint=checkpoint or empty, receipt=receipt or empty, tail=tail or empty)

@@ -145,7 +145,7 @@ def names_from(files: Files, folder: str, first: int) -> Iterator[tuple[int, str
     base = first - first % _FOLDER
     while True:
         at = folder_of(tile_path(folder, base))
-        found = files.list(at)
+        found = files.names(at)
         if found is None:
             return
         for name in sorted(found):

@@ -110,7 +110,7 @@ class Retention:
 
     def _on_disk(self, folder: str) -> Iterator[tuple[int, int]]:
         """Yield each bundle's index and size."""
-        for name, size in (self._files.list(folder) or {}).items():
+        for name, size in (self._files.names(folder) or {}).items():
             path = f"{folder}/{name}"
             if size < 0:
                 yield from self._on_disk(path)

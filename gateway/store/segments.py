@@ -33,13 +33,15 @@ class Log:
     the log anew. StoreFull means that there is no room: everything stands as before the call.
     """
 
-    def __init__(self, files: Files, marks: Marks, tiles: Tiles, bundles: Bundles) -> None:
-        """Use `open`."""
+    def __init__(
+        self, files: Files, marks: Marks, tiles: Tiles, bundles: Bundles, *, failed: LogError | None = None
+    ) -> None:
+        """Use `open`, or `view`."""
         self._files, self._marks, self._tiles, self._bundles = files, marks, tiles, bundles
         self._retention = Retention(files, bundles, width=tiles.width)
         self._durable = tiles.size
         self._hash_only = False
-        self._failed: LogError | None = None
+        self._failed = failed
         self.torn_bytes = 0
 
     @classmethod
@@ -139,6 +141,11 @@ class Log:
         """Bytes of leaf bodies on disk."""
         return self._retention.body_bytes
 
+    @property
+    def growing_bytes(self) -> int:
+        """Bytes of the newest bundle, which is not full: nothing of it can be pruned or dropped yet."""
+        return self._bundles.end
+
     # ---- writing
 
     def append(self, leaf: bytes) -> int:
@@ -235,9 +242,12 @@ class Log:
 
     def root(self, size: int) -> bytes:
         """Return the root of the first size leaves, committed or not."""
+        return self._tiles.root(self._within(size))
+
+    def _within(self, size: int) -> int:
         if not 0 <= size <= self.size:
             raise IndexError(f"the log has {self.size} leaves, not {size}")
-        return self._tiles.root(size)
+        return size
 
     def leaf_hash(self, index: int) -> bytes:
         """Return the hash of a leaf, committed or not, whether or not its body is here."""
@@ -247,12 +257,11 @@ class Log:
 
     def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
         """Return the proof that a leaf is among the first size leaves."""
-        self.root(size)
-        return inclusion_proof(index, size, self._tiles.node)
+        return inclusion_proof(index, self._within(size), self._tiles.node)
 
     def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         """Return the proof that the log of old leaves begins the log of new ones."""
-        return consistency_proof(old, new, self._tiles.node)
+        return consistency_proof(old, self._within(new), self._tiles.node)
 
     def read(self, first: int, most_bytes: int, stop: int) -> list[bytes | None]:
         """Return committed leaves from first to stop - 1, as many as fit into most_bytes, at least one.

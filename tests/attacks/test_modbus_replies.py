@@ -358,8 +358,10 @@ def test_whatever_a_device_replies_no_value_is_wrong_and_good_replies_are_read_a
                 started = time.monotonic()
                 try:
                     row = (await driver.poll(samples=False)).row
-                except DeviceError:
+                except DeviceError as e:
                     row = None
+                    if "cannot connect" in str(e):  # a busy machine; then it waits before it tries again
+                        await asyncio.sleep(0.1)
                 assert time.monotonic() - started < 1, "no hang"
                 assert row is None or crossed(row, addresses) == []
                 if row is not None and row.qualities is None and attempt >= len(script):

@@ -18,23 +18,29 @@ _VERSIONS = {"projection_version": PROJECTION_VERSION, "calc_version": CALC_VERS
 class Projections:
     """One SQLite file. Opening it makes the tables, and makes them anew where another version made them.
 
-    fresh: the tables are empty and wait to be filled from the logs. Raises ConfigError for a file that is no such
-    database. Any number of readers, in any process, may read beside one writer.
+    new: whether they may be made; a reader must not. fresh: they are empty and wait to be filled from the logs.
+    Any number of readers, in any process, may read beside one writer. Raises ConfigError for a file that is no such
+    database, and, unless new, where there is none of this version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, new: bool = True) -> None:
         self._path = path
+        if not new and not path.is_file():
+            raise ConfigError(f"{path}: got no database, want one that the ledger has made")
         self._engine = create_engine(URL.create("sqlite", database=str(path)))
         event.listen(self._engine, "connect", _on_connect)
         event.listen(self._engine, "begin", _on_begin)
         try:
             with self._engine.begin() as connection:
                 self.fresh = _versions(connection) != _VERSIONS
-                if self.fresh:
+                if self.fresh and new:
                     reset(connection)
         except DatabaseError as e:
             self._engine.dispose()
             raise ConfigError(f"{path}: {e.orig}: want a database of projections; delete it to have it rebuilt") from e
+        if self.fresh and not new:
+            self._engine.dispose()
+            raise ConfigError(f"{path}: got tables of another version, want `wattseal ledger rebuild`")
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:

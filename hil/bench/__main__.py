@@ -1,0 +1,67 @@
+"""`python -m hil.bench`: from register to receipt, what a point costs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from gateway.errors import GatewayError
+from hil.bench.cases import CASES
+from hil.bench.measure import measure
+from hil.bench.report import judged, lines_of, machine, target_lines, versions
+
+_SECONDS, _QUICK_SECONDS = 5.0, 1.0
+
+_HELP = """\
+example:
+  make bench
+  make bench ARGS="--case meters100 --case paced_60k --seconds 20"
+  make bench ARGS=--json > bench.json
+
+cases:
+""" + "\n".join(f"  {name:12}{case.about}" for name, case in CASES.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and return the exit code: 0 also when a target is missed."""
+    options = _options(arguments)
+    seconds = options.seconds or (_QUICK_SECONDS if options.quick else _SECONDS)
+    found = {"machine": machine(), "versions": versions(), "seconds": seconds, "cases": {}}
+    try:
+        for name in options.case or CASES:
+            print(f"bench: {name}: {CASES[name].about}", file=sys.stderr, flush=True)
+            found["cases"][name] = uvloop.run(measure(CASES[name], seconds=seconds))
+            if not options.json:
+                print("\n".join(lines_of(name, found["cases"][name])), end="\n\n", flush=True)
+    except GatewayError as e:
+        print(f"bench: {e}", file=sys.stderr)
+        return 1
+    found["targets"] = judged(found["cases"])
+    if options.json:
+        print(json.dumps(found))
+    else:
+        print("\n".join(target_lines(found["targets"])))
+        print(" ".join(f"{name} {number}" for name, number in found["versions"].items()))
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m hil.bench",
+        description="Measure the way of a point from the register to the ledger's receipt.",
+        epilog=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--case", action="append", choices=CASES, help="run this one; may be given again (all)")
+    parser.add_argument("--seconds", type=float, help=f"steady seconds to measure in each case ({_SECONDS:g})")
+    parser.add_argument("--quick", action="store_true", help=f"{_QUICK_SECONDS:g} s a case: whether it runs at all")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

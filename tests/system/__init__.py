@@ -1,0 +1,1 @@
+"""Tests of the running system: real processes, a real broker, the simulated plant."""

@@ -56,8 +56,9 @@ def leaf(
     *,
     state: ClockState = ClockState.SYNCHRONISED,
     gateway: str = "gw1",
+    sealed_ns: int | None = None,
 ) -> IntervalLeaf:
-    clock = Clock(t_ns=t_ns + SECOND, state=state, offset_ns=1_500_000)
+    clock = Clock(t_ns=t_ns + SECOND if sealed_ns is None else sealed_ns, state=state, offset_ns=1_500_000)
     interval = Interval(schema_id=schema.id, t_ns=t_ns, samples=tuple(sample(one, t_ns) for one in shown))
     return IntervalLeaf(
         gateway=gateway, ref=LeafRef(index=index, hash=index.to_bytes(32, "big"), clock=clock), interval=interval

@@ -98,6 +98,7 @@ class Peer:
         self.sockets = self.most = self.accepted = 0
         self.only_one = only_one
         self.port = port
+        self._write: Callable[[bytes], object] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._fds: tuple[int, int] | None = None
@@ -108,6 +109,11 @@ class Peer:
         if self._fds is not None:
             return f"serial://{os.ttyname(self._fds[1])}?baudrate=115200"
         return f"{self.kind}://127.0.0.1:{self.port}"
+
+    def push(self, frame: bytes) -> None:
+        """Send something out of turn."""
+        if self._write is not None:
+            self._write(frame)
 
     async def __aenter__(self) -> Self:
         if self.kind == "serial":
@@ -138,6 +144,7 @@ class Peer:
         async def write(chunk: bytes) -> None:
             os.write(master, chunk)
 
+        self._write = lambda frame: os.write(master, frame)
         task = asyncio.create_task(self._serve(incoming.get, write))
         self._tasks.add(task)
 
@@ -148,6 +155,8 @@ class Peer:
         self.accepted += 1
         self.sockets += 1
         self.most = max(self.most, self.sockets)
+
+        self._write = writer.write
 
         async def write(chunk: bytes) -> None:
             writer.write(chunk)

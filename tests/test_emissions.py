@@ -229,6 +229,21 @@ def test_a_clock_that_ran_back_books_nothing_to_the_past() -> None:
     assert flags(cells) == ["clock_suspect;time_estimated"] * 2
 
 
+def test_a_boundary_of_the_future_stops_no_line() -> None:
+    """A boundary that its seal cannot have seen yet is passed over, be it the first leaf or a later one."""
+    late, soon = T0 + 100 * 365 * 24 * 60 * MINUTE, T0 + 2 * MINUTE
+    leaves = [
+        leaf(ONE, 1, late, ["9"], sealed_ns=T0),
+        leaf(ONE, 2, T0, ["10"]),
+        leaf(ONE, 3, late, ["10.05"], sealed_ns=T0 + MINUTE),
+        leaf(ONE, 4, soon, ["10.1"], sealed_ns=soon - MINUTE),
+        leaf(ONE, 5, soon + MINUTE, ["10.2"]),
+    ]
+    cells = cells_of(leaves, ONE)
+    assert energies(cells) == [50_000, 50_000, 100_000]
+    assert flags(cells) == ["clock_suspect;time_estimated"] * 2 + [""]
+
+
 def test_a_first_leaf_of_1970_fills_no_half_century_with_cells() -> None:
     leaves = [leaf(ONE, 1, 60 * SECOND, ["10"]), leaf(ONE, 2, T0, ["10.1"]), leaf(ONE, 3, T0 + MINUTE, ["10.2"])]
     cells = cells_of(leaves, ONE)
@@ -259,7 +274,7 @@ def test_leaves_that_are_too_far_apart_are_one_cell_without_energy() -> None:
     assert flags(cells)[4] == "gap_too_long;incomplete"
 
 
-@pytest.mark.parametrize("wrong", [line(energy(), name="other"), line(energy(), energy())])
+@pytest.mark.parametrize("wrong", [line(energy(), name="other"), line(energy(), energy()), line(energy(unit="gal"))])
 def test_a_leaf_that_no_schema_explains_is_refused_and_changes_nothing(wrong: LineSchema) -> None:
     known = schemas(ONE) if wrong.name == "other" else schemas(ONE, wrong)
     projector = LineProjector(schemas=known, factors=table(CONSTANT))
@@ -305,7 +320,8 @@ def histories(draw: st.DrawFn) -> list[IntervalLeaf]:
         schema: LineSchema = draw(st.sampled_from([MAKE, MAKE, MAKE, SWAP]))
         state = draw(st.sampled_from([ClockState.SYNCHRONISED] * 4 + [ClockState.SUSPECT]))
         shown = draw(st.tuples(READINGS, READINGS, READINGS))
-        leaves.append(leaf(schema, index * 3, T0 + minute * MINUTE, shown, state=state))
+        sealed = T0 + (minute + draw(st.sampled_from([0, 0, 0, 0, -2]))) * MINUTE
+        leaves.append(leaf(schema, index * 3, T0 + minute * MINUTE, shown, state=state, sealed_ns=sealed))
     return leaves
 
 

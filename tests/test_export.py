@@ -7,7 +7,8 @@ from decimal import Decimal
 from gateway.carbon.emissions import project
 from gateway.carbon.export import build
 from gateway.carbon.form import ROWS
-from gateway.carbon.rows import COLUMNS
+from gateway.carbon.rows import COLUMNS, header
+from gateway.carbon.rows import lines_of as rows_of_cells
 from gateway.carbon.verify import verify
 from tests.export_site import (
     BOILER,
@@ -18,7 +19,7 @@ from tests.export_site import (
     lines_of,
     subject,
 )
-from tests.line_leaves import CONSTANT, MINUTE, SECOND, T0, leaf, schemas, table
+from tests.line_leaves import CONSTANT, MINUTE, SECOND, T0, energy, leaf, line, minutes, schemas, table
 
 LEDGER = "ledger/leaves.jsonl"
 
@@ -93,6 +94,14 @@ def test_the_same_leaves_give_the_same_rows_as_the_ledger_computes() -> None:
         cells = project(leaves, schemas=schemas(schema), factors=table(CONSTANT)).values()
         line = next(line for line in verify(FILES).lines if line.line == schema.name)
         assert line.totals.energy_mwh == sum(cell.line.energy_mwh or 0 for cell in cells)
+
+
+def test_a_name_that_a_spreadsheet_would_take_for_a_formula_is_written_as_text() -> None:
+    schema = line(energy('=HYPERLINK("http://x")', serial="+1", meter_class="-", unit="Wh"), name="@line")
+    held = project(minutes(schema, ["-5", "-4"]), schemas=schemas(schema), factors=table(CONSTANT))
+    (row,) = csv.DictReader([header(), *rows_of_cells(held.values())])
+    assert (row["meter_id"], row["meter_serial"]) == ('\'=HYPERLINK("http://x")', "'+1")
+    assert (row["meter_class"], row["line_id"], row["register_start"]) == ("'-", "'@line", "-5")
 
 
 def test_building_twice_gives_the_same_bytes() -> None:

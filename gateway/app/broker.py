@@ -3,14 +3,13 @@
 import asyncio
 import getpass
 import shutil
-import signal
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.app.isolation import end_with_parent
+from gateway.app.isolation import die_with_us
 from gateway.errors import ConfigError, LinkError
 from gateway.north.broker import BrokerFiles, acl_text, conf_text
 
@@ -102,18 +101,14 @@ async def _child(program: Sequence[str], conf: Path, port: int, bind: str) -> As
             stdout=sink,
             stderr=sink,
             cwd=conf.parent,
-            preexec_fn=_die_with_us,
+            start_new_session=True,  # a terminal's Ctrl-C is for us
+            preexec_fn=die_with_us,
         )
     try:
         await _ready(process, log, start, f"{bind}:{port}")
         yield Broker(port=port, pid=process.pid, log=log)
     finally:
         await _end(process)
-
-
-def _die_with_us() -> None:
-    """Run in the child: whatever becomes of us, no broker is left behind."""
-    end_with_parent(signal.SIGTERM)
 
 
 async def _ready(process: asyncio.subprocess.Process, log: Path, start: int, where: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.codec.frames import FrameReader, Message, pack_frame
-from gateway.errors import LinkError, TrustError
+from gateway.errors import ConfigError, LinkError, TrustError
 
 _READ = 1024 * 1024
 
@@ -67,7 +67,7 @@ async def listen(
     """Serve each connection to a new socket at path, which only its owner (or group, by mode) may open.
 
     A peer that goes or talks nonsense ends its connection alone. Any other error goes to `failed`,
-    which the process waits for: it must stop.
+    which the process waits for: it must stop. Raises ConfigError when there is no listening at path.
     """
 
     async def on_connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -82,13 +82,16 @@ async def listen(
         finally:
             channel.close()
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    before = os.umask(0o777 & ~mode)
     try:
-        return await asyncio.start_unix_server(on_connect, path, limit=2 * _READ)
-    finally:
-        os.umask(before)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        before = os.umask(0o777 & ~mode)
+        try:
+            return await asyncio.start_unix_server(on_connect, path, limit=2 * _READ)
+        finally:
+            os.umask(before)
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot listen: {e.strerror or e}, want a short path in a folder of ours") from e
 
 
 def _alone(e: Exception) -> Exception:

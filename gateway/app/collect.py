@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.app.channel import Channel, connect
 from gateway.app.devices import open_devices
 from gateway.app.intervals import LineIntervals, missing
 from gateway.app.logs import start_logs
 from gateway.app.metrics import counter, gauge, serve_metrics
 from gateway.app.outbox import Batch, Outbox
+from gateway.app.seallink import SealLink
 from gateway.app.ticks import NS, Breaker, Ticker, next_tick
 from gateway.codec.bodies import event_body, interval_body, line_body, schema_body
 from gateway.config import GatewayConfig, points_of
 from gateway.drivers import Driver, Poll
-from gateway.errors import DeviceError, LinkError, TrustError
+from gateway.errors import DeviceError
 from gateway.model import Interval, Kind, Quality, Row, Schema
 
 FLUSH_S = 0.5
@@ -108,9 +108,9 @@ class Collector:
                 await asyncio.sleep(min(wait_ns / NS, 1.0))  # a stepped clock is noticed within a second
                 if wait_ns > NS:
                     continue
-            for device in devices:
-                if device.due_ns <= due_ns:
-                    await self._poll(device)
+            due = [device for device in devices if device.due_ns <= due_ns]
+            for device in sorted(due, key=lambda device: device.breaker.failures):  # no one waits for a silent one
+                await self._poll(device)
 
     async def _poll(self, device: Device) -> None:
         now_ns, due_ns = time.time_ns(), device.due_ns
@@ -173,6 +173,7 @@ class Collector:
             await asyncio.sleep(FLUSH_S)
             self._outbox.flush()
             now_ns = time.time_ns()
+            expected_ns = min(expected_ns, next_tick(now_ns, self._boundary_ns))  # the clock may be stepped back
             if now_ns >= expected_ns:
                 for line in self._lines:
                     line.expect(expected_ns)
@@ -201,88 +202,13 @@ def bad_row(schema: Schema, t_ns: int, status: str) -> Row:
     )
 
 
-class SealLink:
-    """Keeps the outbox flowing into the seal, over any number of connections."""
-
-    def __init__(self, config: GatewayConfig, outbox: Outbox, counts: CollectCounts, log: FilteringBoundLogger) -> None:
-        self._path = config.run_folder / "inlet.sock"
-        self._outbox, self._counts, self._log = outbox, counts, log
-
-    async def run(self) -> None:
-        """Connect and hand over, for ever; a lost seal is tried again after 0.1 to 2 s."""
-        wait_s = 0.1
-        while True:
-            try:
-                channel = await connect(self._path)
-            except LinkError:
-                await asyncio.sleep(wait_s)
-                wait_s = min(wait_s * 2, 2.0)
-                continue
-            self._counts.reconnects += 1
-            wait_s = 0.1
-            try:
-                await self._serve(channel)
-            except* (LinkError, TrustError) as e:
-                self._log.warning("collect.seal_lost", why=str(e.exceptions[0]))
-            finally:
-                channel.close()
-            await asyncio.sleep(wait_s)
-
-    async def drain(self, within_s: float) -> None:
-        """Hand over what is left before the process ends, as far as the seal takes it in time."""
-        self._outbox.flush()
-        task = asyncio.create_task(self.run(), name="collect.drain")
-        try:
-            async with asyncio.timeout(within_s):
-                await self._outbox.emptied()
-        except TimeoutError:
-            self._log.warning("collect.left", bytes=self._outbox.depth_bytes)
-        finally:
-            task.cancel()
-
-    async def _serve(self, channel: Channel) -> None:
-        await channel.send(["hello", 1, self._outbox.boot])
-        match await channel.receive():
-            case [["welcome", int(last)]]:
-                pass
-            case answer:
-                raise TrustError(f"seal: got {str(answer)[:80]}, want welcome")
-        if again := self._outbox.resume(last):
-            await channel.send(*again)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._send(channel), name="collect.send")
-            tasks.create_task(self._answers(channel), name="collect.answers")
-
-    async def _send(self, channel: Channel) -> None:
-        while True:
-            await self._outbox.filled.wait()
-            if messages := self._outbox.unsent(time.time_ns()):
-                await channel.send(*messages)
-
-    async def _answers(self, channel: Channel) -> None:
-        while True:
-            for message in await channel.receive():
-                match message:
-                    case ["ack", int(last)]:
-                        self._counts.sealed += self._outbox.acknowledge(last)
-                    case ["refused", int(sequence), str(reason)]:
-                        self._counts.refused += 1
-                        self._log.error("collect.refused", sequence=sequence, why=reason)
-                        self._outbox.refuse(sequence)
-                    case ["full", int()]:
-                        await asyncio.sleep(1.0)
-                        await channel.send(*self._outbox.in_flight())
-                    case _:
-                        raise TrustError(f"seal: got {str(message)[:80]}, want ack, refused or full")
-
-
 async def run_collect(config: GatewayConfig) -> None:
     """Run collect until it is cancelled."""
     log = start_logs("collect")
     counts = CollectCounts()
     outbox = Outbox(most_bytes=config.collect.queue_mb << 20)
     collector = Collector(config, outbox, counts, log)
-    link = SealLink(config, outbox, counts, log)
+    link = SealLink(config.run_folder / "inlet.sock", outbox, counts, log)
     collector.announce()
     socket = config.run_folder / "collect.metrics.sock"
     metrics = await serve_metrics("collect", counts, socket=socket, address=config.collect.metrics)
@@ -294,7 +220,7 @@ async def run_collect(config: GatewayConfig) -> None:
             for bus, devices in collector.buses.items():
                 tasks.create_task(collector.poll_bus(devices), name=f"collect.bus {bus}")
     finally:
-        await collector.close()
         await link.drain(within_s=2.0)
+        await collector.close()
         for server in metrics:
             server.close()

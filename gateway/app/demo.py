@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app.broker import running_broker
+from gateway.app.isolation import die_with_us
 from gateway.app.metrics import read_metrics
 from gateway.app.supervisor import Child, wattseal
 from gateway.errors import GatewayError
@@ -139,6 +140,14 @@ class Site:
     control: Path
     fault_ns: int | None = None
     children: dict[str, Child] = field(default_factory=dict)
+    tasks: dict[str, asyncio.Task[int]] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise GatewayError when a process has ended for good and nobody asked it to."""
+        for name, task in self.tasks.items():
+            if task.done() and not self.children[name].released:
+                task.result()
+                raise GatewayError(f"demo: {name} has ended by itself; see {self.folder / 'processes.log'}")
 
     @property
     def run_folder(self) -> Path:
@@ -206,6 +215,7 @@ async def running_plant(
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
+            preexec_fn=die_with_us,
         )
     try:
         async with asyncio.timeout(20):
@@ -233,15 +243,14 @@ async def running_site(folder: Path, *, seed: int = 1) -> AsyncIterator[Site]:
             **{name: wattseal(name, str(folder / "gateway.toml")) for name in ("seal", "forward", "collect")},
         }
         log = stack.enter_context((folder / "processes.log").open("ab"))
-        tasks = []
         for name, command in commands.items():
             child = Child(name, command, on_start=lambda *_: None, errors=log)
             site.children[name] = child
-            tasks.append(asyncio.create_task(child.keep(), name=f"demo.{name}"))
+            site.tasks[name] = asyncio.create_task(child.keep(), name=f"demo.{name}")
         try:
             yield site
         finally:
-            for task in tasks:
+            for task in site.tasks.values():
                 task.cancel()
             for name in ("collect", "seal", "forward", "ledger"):
                 await site.children[name].stop()
@@ -249,7 +258,9 @@ async def running_site(folder: Path, *, seed: int = 1) -> AsyncIterator[Site]:
 
 async def settled(site: Site, *, within_s: float = 20.0) -> dict[str, float]:
     """End collect, then wait until the ledger has a receipt out for every leaf; return the last metrics."""
-    collect = await read_metrics(site.run_folder / "collect.metrics.sock")
+    collect: Mapping[str, float] = {}
+    with contextlib.suppress(OSError, TimeoutError):
+        collect = await read_metrics(site.run_folder / "collect.metrics.sock")
     site.children["collect"].released = True
     await site.children["collect"].stop()
     metrics: dict[str, float] = {}
@@ -281,6 +292,7 @@ async def run_demo(
         with contextlib.suppress(asyncio.CancelledError):
             while seconds is None or time.monotonic() - began < seconds:
                 await asyncio.sleep(0.5)
+                site.check()
                 metrics, now = await site.metrics(), time.monotonic()
                 total = metrics.get("wattseal_collect_readings_total", 0.0)
                 show(

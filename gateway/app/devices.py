@@ -6,6 +6,7 @@ from gateway.codec.planner import Limits
 from gateway.config import DeviceSection, Template, points_of
 from gateway.drivers import DRIVERS, Driver
 from gateway.drivers.modbus_bus import Bus
+from gateway.errors import ConfigError
 
 
 def limits_of(template: Template) -> Limits:
@@ -31,15 +32,18 @@ def open_devices(
     opened: dict[str, dict[str, Driver]] = {}
     for name, section in devices.items():
         key, template = bus_key(name, section), templates[section.template]
-        if key not in buses:
-            slowest_s = max(s.timeout_s for n, s in devices.items() if bus_key(n, s) == key)
-            buses[key] = Bus(section.url, slowest_s)
-        driver = DRIVERS["modbus"](
-            name=name,
-            points=points_of(template),
-            bus=buses[key],
-            unit_id=section.unit_id,
-            limits=limits_of(template),
-        )
+        try:
+            if key not in buses:
+                slowest_s = max(s.timeout_s for n, s in devices.items() if bus_key(n, s) == key)
+                buses[key] = Bus(section.url, slowest_s)
+            driver = DRIVERS["modbus"](
+                name=name,
+                points=points_of(template),
+                bus=buses[key],
+                unit_id=section.unit_id,
+                limits=limits_of(template),
+            )
+        except ConfigError as e:
+            raise ConfigError(f"devices.{name}: {e}") from e
         opened.setdefault(key, {})[name] = driver
     return opened

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import signal
 from pathlib import Path
 
 _CLONE_NEWUSER = 0x10000000
@@ -31,9 +32,9 @@ def drop_network() -> bool:
     return True
 
 
-def end_with_parent(signal_number: int) -> None:
-    """Have the kernel send this signal to the process when its parent ends (prctl(2))."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+def die_with_us() -> None:
+    """Run in a child before its program: the kernel ends it (prctl(2)) when we end, however we do."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def network_interfaces() -> list[str]:

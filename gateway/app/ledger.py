@@ -5,33 +5,38 @@ Messages that wait together are committed together: one fsync, one cosignature a
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.accept import GatewayCopy
+from gateway.app.factorfile import FactorFile
+from gateway.app.keys import read_signer, read_verifier
 from gateway.app.logs import start_logs
 from gateway.app.metrics import counter, gauge, serve_metrics
 from gateway.app.ownlog import OwnLog
 from gateway.app.projector import Projector
-from gateway.app.verdicts import Accepted
-from gateway.carbon.factors import parse_factors
+from gateway.app.verdicts import Accepted, Committed
 from gateway.codec.bodies import accepted_body, factor_body
 from gateway.config import LedgerConfig
-from gateway.errors import ConfigError, LinkError, TrustError
+from gateway.errors import LinkError, TrustError
 from gateway.north.mqtt import Endpoint, Link, gateway_of, log_topic, receipt_topic
-from gateway.store.files import RealFiles
+from gateway.store.files import Files, RealFiles
 from gateway.store.projections import Projections
 from gateway.store.segments import Log, StoreFull
-from gateway.tlog.note import Signer, Verifier
+from gateway.tlog.note import SignatureKind
 
 MOST_MESSAGES = 64
 """So many messages are committed together at most."""
 QUIET_S = 60.0
 """A gateway whose messages are refused is written down at most this often."""
-FACTORS_S = 5.0
+BEAT_S = 5.0
 """How often the factor file is looked at."""
+LOOK_BACK = 4096
+"""So many leaves of our own log are searched at the start for what a crash kept out of it."""
 
 
 @dataclass(slots=True)
@@ -48,35 +53,74 @@ class LedgerCounts:
     receipts: int = counter("receipts published")
     reconnects: int = counter("connections made to the broker")
     connected: int = gauge("1 while connected to the broker")
-    full: int = counter("groups thrown away because the disk was full; they come again")
+    full: int = counter("times that the disk had no room; what was not taken comes again")
     size: int = gauge("leaves held, over all gateways")
     disk_bytes: int = gauge("bytes of leaf bodies on disk")
 
 
 class Ledger:
-    """All that the ledger knows, without sockets: accept any number of messages, then commit."""
+    """All that the ledger knows, without sockets: accept any number of messages, then commit.
 
-    def __init__(self, config: LedgerConfig, *, counts: LedgerCounts, log: FilteringBoundLogger) -> None:
-        self._config, self.counts, self._log = config, counts, log
-        signer = Signer.from_text(_text(config.ledger.key))
-        folder = config.ledger.state
-        self.own = OwnLog(Log.open(RealFiles(folder / "own"), origin=config.origin), signer=signer)
-        self.copies = {
-            gateway: GatewayCopy(
-                Log.open(RealFiles(folder / "gateways" / gateway), origin=f"wattseal/{gateway}"),
-                key=Verifier.from_vkey(_text(section.key)),
-                cosigner=signer.cosigner(),
+    files: how a log's folder is opened. Raises LogError when a log cannot be trusted, ConfigError for a useless key,
+    StoreFull when there is no room to start.
+    """
+
+    def __init__(
+        self,
+        config: LedgerConfig,
+        *,
+        counts: LedgerCounts,
+        log: FilteringBoundLogger,
+        files: Callable[[Path], Files] = RealFiles,
+    ) -> None:
+        self.counts, self._log = counts, log
+        signer = read_signer(config.ledger.key, "ledger.key", name=config.origin)
+        keys = {
+            gateway: read_verifier(
+                section.key, f"gateways.{gateway}.key", kind=SignatureKind.NOTE, name=f"wattseal/{gateway}"
             )
             for gateway, section in config.gateways.items()
         }
-        self._book = Projections(folder / "projections.sqlite")
-        copies = {gateway: copy.log for gateway, copy in self.copies.items()}
-        self._projector = Projector(self._book, own=self.own.log, copies=copies)
+        folder = config.ledger.state
+        self.own = OwnLog(Log.open(files(folder / "own"), origin=config.origin), signer=signer)
+        self.copies = {
+            gateway: GatewayCopy(
+                Log.open(files(folder / "gateways" / gateway), origin=key.name), key=key, cosigner=signer.cosigner()
+            )
+            for gateway, key in keys.items()
+        }
         self._touched: set[str] = set()
         self._said: dict[str, float] = {}
-        self._factors_seen = (0, 0)
-        self._projector.catch_up()
+        self._factors = FactorFile(config.ledger.factors, say=lambda why: log.error("ledger.factors", why=why))
+        self._note_receipts()
+        self._book = Projections(folder / "projections.sqlite")
+        self._projector = self._caught_up()
+        self.counts.rows, self.counts.unusable = self._projector.rows, self._projector.unusable
+        self._is_behind = False
         self.load_factors()
+
+    def close(self) -> None:
+        """Give everything back. What was not committed is gone."""
+        self._book.close()
+        for log in (self.own.log, *(copy.log for copy in self.copies.values())):
+            log.close()
+
+    def _note_receipts(self) -> None:
+        """Write down the receipts that a crash kept out of our own log: an export rests on them."""
+        noted: dict[str, bytes] = {}
+        for leaf in self.own.leaves(max(0, self.own.log.durable - LOOK_BACK)):
+            if leaf.kind == "accepted":
+                noted[leaf.body["gateway"]] = leaf.body["checkpoint"].encode()
+        for gateway, copy in self.copies.items():
+            if copy.log.checkpoint is not None and noted.get(gateway) != copy.log.checkpoint:
+                self.own.append("accepted", accepted_body(gateway, copy.log.checkpoint))
+        self.own.commit()
+
+    def _caught_up(self) -> Projector:
+        copies = {gateway: copy.log for gateway, copy in self.copies.items()}
+        projector = Projector(self._book, own=self.own.log, copies=copies)
+        projector.catch_up()
+        return projector
 
     # ---- factors
 
@@ -85,22 +129,13 @@ class Ledger:
 
         A file that is wrong leaves the factors in force as they are.
         """
-        path = self._config.ledger.factors
-        try:
-            stat = path.stat()
-            if (stat.st_mtime_ns, stat.st_size) == self._factors_seen:
-                return 0
-            self._factors_seen = (stat.st_mtime_ns, stat.st_size)
-            factors = parse_factors(path.read_text(encoding="utf-8"), name=path.name)
-        except (OSError, UnicodeDecodeError, ConfigError) as e:
-            self._log.error("ledger.factors", why=str(e))
-            return 0
-        news = self._projector.news(factors)
+        if self._is_behind:
+            return 0  # what is in force is not known until the tables are up to date
+        news = self._factors.news(self._projector.news)
         for factor in news:
             self.own.append("factor", factor_body(factor))
-        self.own.commit()
         if news:
-            self._projector.catch_up_own()
+            self._settle({})
             self._log.info("ledger.factors", versions=len(news))
         return len(news)
 
@@ -126,71 +161,103 @@ class Ledger:
 
     def _refused(self, gateway: str, why: str) -> None:
         self.counts.refused += 1
-        now = time.monotonic()
-        if now - self._said.get(gateway, -QUIET_S) >= QUIET_S:
+        known = gateway if gateway in self.copies else ""
+        if self._may_say(f"refused {known}"):
             self._log.warning("ledger.refused", gateway=gateway[:63], why=why[:300])
-            if gateway in self.copies:
-                self._said[gateway] = now
+            if known:
                 self.own.event("ledger.refused", {"gateway": gateway, "why": why[:300]})
+
+    def _full(self, of: str, why: StoreFull) -> None:
+        self.counts.full += 1
+        if self._may_say(f"full {of}"):
+            self._log.error("ledger.full", of=of, why=str(why))
+
+    def _may_say(self, what: str) -> bool:
+        now = time.monotonic()
+        if now - self._said.get(what, -QUIET_S) < QUIET_S:
+            return False
+        self._said[what] = now
+        return True
 
     def commit(self) -> dict[str, bytes]:
         """Make durable what was taken, cosign it, compute; return the receipts to publish, by gateway."""
-        receipts: dict[str, bytes] = {}
+        groups: dict[str, Committed] = {}
         touched, self._touched = self._touched, set()
         for gateway in sorted(touched):
             try:
                 committed = self.copies[gateway].commit()
             except StoreFull as e:
-                self.counts.full += 1
-                self._log.error("ledger.full", gateway=gateway, why=str(e))
+                self._full(gateway, e)
                 continue
             if committed is None:
                 continue
-            receipts[gateway] = committed.receipt
+            groups[gateway] = committed
             self.own.append("accepted", accepted_body(gateway, committed.receipt))
             self.counts.leaves += len(committed.leaves)
             self.counts.unusable += len(committed.unusable)
             self.counts.absent += len(committed.absent)
-            self._projector.take(gateway, committed)
-        self.own.commit()
-        self._projector.catch_up_own()
-        self.counts.rows = self._projector.rows
+        self._settle(groups)
         self.counts.size = sum(copy.size for copy in self.copies.values())
         self.counts.disk_bytes = sum(copy.log.body_bytes for copy in self.copies.values())
-        return receipts
+        return {gateway: committed.receipt for gateway, committed in groups.items()}
+
+    def _settle(self, groups: Mapping[str, Committed]) -> None:
+        """Make our own log durable and bring the tables up to date. Without room they lag, and are caught up later."""
+        before = (self._projector.rows, self._projector.unusable)
+        try:
+            self.own.commit()
+            if self._is_behind:
+                self._projector, before = self._caught_up(), (0, 0)
+                self._is_behind = False
+            for gateway, committed in groups.items():
+                self._projector.take(gateway, committed)
+            self._projector.catch_up_own()
+        except StoreFull as e:
+            self._is_behind = True
+            self._full("own", e)
+            return
+        self.counts.rows += self._projector.rows - before[0]
+        self.counts.unusable += self._projector.unusable - before[1]
+
+    def beat(self) -> None:
+        """Do what no message asks for: read changed factors, catch up with what there was no room for."""
+        if self._is_behind:
+            self._settle({})
+        self.load_factors()
 
 
 async def run_ledger(config: LedgerConfig) -> None:
     """Run the ledger until it is cancelled. Raises LogError when a log cannot be trusted."""
     log = start_logs("ledger")
     counts = LedgerCounts()
-    ledger = Ledger(config, counts=counts, log=log)
-    socket = config.ledger.state / "run" / "ledger.metrics.sock"
-    metrics = await serve_metrics("ledger", counts, socket=socket, address=config.ledger.metrics)
-    log.info("ledger.ready", gateways=sorted(ledger.copies))
-    try:
-        await _serve(config, ledger, counts, log)
-    finally:
-        for server in metrics:
-            server.close()
+    with closing(Ledger(config, counts=counts, log=log)) as ledger:
+        socket = config.ledger.state / "run" / "ledger.metrics.sock"
+        metrics = await serve_metrics("ledger", counts, socket=socket, address=config.ledger.metrics)
+        log.info("ledger.ready", gateways=sorted(ledger.copies))
+        try:
+            await _serve(config, ledger, counts, log)
+        finally:
+            for server in metrics:
+                server.close()
 
 
 async def _serve(config: LedgerConfig, ledger: Ledger, counts: LedgerCounts, log: FilteringBoundLogger) -> None:
     section = config.broker
     host, _, port = section.broker.rpartition(":")
     endpoint = Endpoint(host=host, port=int(port), ca=section.ca, cert=section.cert, key=section.key)
-    wait_s = 0.2
+    wait_s, is_down = 0.2, False
     while True:
         try:
             async with Link(endpoint, client_id=config.origin.replace("/", "-")) as link:
-                counts.reconnects, counts.connected, wait_s = counts.reconnects + 1, 1, 0.2
+                counts.reconnects, counts.connected, wait_s, is_down = counts.reconnects + 1, 1, 0.2, False
                 log.info("ledger.connected", broker=section.broker)
                 for gateway in ledger.copies:
                     await link.subscribe(log_topic(gateway))
                 await _exchange(link, ledger, counts)
         except* LinkError as e:
-            log.warning("ledger.disconnected", why=str(e.exceptions[0]))
-        counts.connected = 0
+            if not is_down:
+                log.warning("ledger.disconnected", why=str(e.exceptions[0]))
+        counts.connected, is_down = 0, True
         await asyncio.sleep(wait_s)
         wait_s = min(wait_s * 2, 10.0)
 
@@ -206,13 +273,7 @@ async def _exchange(link: Link, ledger: Ledger, counts: LedgerCounts) -> None:
 
     async def work() -> None:
         while True:
-            group = []
-            try:
-                async with asyncio.timeout(FACTORS_S):
-                    group.append(await waiting.get())
-            except TimeoutError:
-                ledger.load_factors()
-                continue
+            group = [await waiting.get()]
             while not waiting.empty() and len(group) < MOST_MESSAGES:
                 group.append(waiting.get_nowait())
             receipts = {gateway: receipt for gateway, payload in group if (receipt := ledger.take(gateway, payload))}
@@ -221,13 +282,12 @@ async def _exchange(link: Link, ledger: Ledger, counts: LedgerCounts) -> None:
                 await link.publish(receipt_topic(gateway), receipt)
                 counts.receipts += 1
 
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            ledger.beat()
+
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(listen(), name="ledger.listen")
         tasks.create_task(work(), name="ledger.work")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as e:
-        raise ConfigError(f"{path}: {e.strerror}, want a key file") from e
+        tasks.create_task(beat(), name="ledger.beat")

@@ -7,8 +7,8 @@ from gateway.codec.planner import Limits, plan
 from gateway.codec.registers import Decoder
 from gateway.config import GatewayConfig, points_of
 from gateway.drivers.modbus_bus import Bus
-from gateway.drivers.modbus_pdu import Request
-from gateway.errors import DeviceError
+from gateway.drivers.modbus_pdu import Request, SilentError, UnreachableError
+from gateway.errors import ConfigError, DeviceError
 from gateway.model import Point, Quality, Value
 
 
@@ -24,28 +24,52 @@ class Look:
     status: str
 
 
-async def look(config: GatewayConfig, device: str) -> list[Look]:
-    """Read each point of a device once, in requests of its own, so that one bad register spoils no other."""
+_MOST_SILENCES = 2
+
+
+async def look(config: GatewayConfig, device: str, point: str = "") -> list[Look]:
+    """Read each point of a device once, or one alone, each in requests of its own: one bad register spoils no other.
+
+    Once two in a row had no answer, the rest is not asked for. Raises ConfigError for a point that the device has not.
+    """
     section = config.devices[device]
     template = config.templates[section.template]
-    points = {point.name: point for point in points_of(template)}
+    points = {found.name: found for found in points_of(template)}
+    if point and point not in points:
+        raise ConfigError(f"{device}.{point}: got point {point!r}, want one of {', '.join(points)}")
     bus = Bus(section.url, section.timeout_s)
+    looks: list[Look] = []
+    silences = 0
     try:
-        return [await _look(bus, section.unit_id, point, points, limits_of(template)) for point in points.values()]
+        for wanted in [points[point]] if point else points.values():
+            if silences >= _MOST_SILENCES:
+                looks.append(_bad(wanted, f"not asked: {looks[-1].status.removeprefix('not asked: ')}"))
+                continue
+            try:
+                looks.append(await _look(bus, section.unit_id, wanted, points, limits_of(template)))
+                silences = 0
+            except (SilentError, UnreachableError) as e:
+                looks.append(_bad(wanted, str(e)))
+                silences += 1
+            except DeviceError as e:
+                looks.append(_bad(wanted, str(e)))
+                silences = 0
     finally:
         await bus.close()
+    return looks
+
+
+def _bad(point: Point, status: str) -> Look:
+    return Look(point=point.name, unit=point.unit, value=None, quality=Quality.BAD, words="", status=status)
 
 
 async def _look(bus: Bus, unit_id: int, point: Point, points: dict[str, Point], limits: Limits) -> Look:
     wanted = [point, points[point.scale_point]] if point.scale_point else [point]
     blocks = plan(wanted, limits)
     replies: list[bytes] = []
-    try:
-        for block in blocks:
-            request = Request(unit_id=unit_id, function=block.function, address=block.address, count=block.count)
-            replies.append(await bus.read(request))
-    except DeviceError as e:
-        return Look(point=point.name, unit=point.unit, value=None, quality=Quality.BAD, words="", status=str(e))
+    for block in blocks:
+        request = Request(unit_id=unit_id, function=block.function, address=block.address, count=block.count)
+        replies.append(await bus.read(request))
     values, qualities = Decoder(wanted, blocks).decode(replies)
     words = " | ".join(reply.hex(" ", 2) for reply in replies)
     quality = Quality.GOOD if qualities is None else qualities[0]

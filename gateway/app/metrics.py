@@ -15,6 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from gateway.errors import ConfigError
+
 
 def counter(text: str) -> Any:
     """Return a dataclass field that only grows; text is its help."""
@@ -44,7 +46,10 @@ class _Plain(Collector):
 
 
 async def serve_metrics(process: str, counts: Any, *, socket: Path, address: str | None = None) -> list[asyncio.Server]:
-    """Serve counts (a dataclass instance) until the servers are closed."""
+    """Serve counts (a dataclass instance) until the servers are closed.
+
+    Raises ConfigError when there is no listening at the socket, or at the address.
+    """
     registry = CollectorRegistry()
     registry.register(_Plain(process, counts))
 
@@ -64,12 +69,21 @@ async def serve_metrics(process: str, counts: Any, *, socket: Path, address: str
         finally:
             writer.close()
 
-    socket.parent.mkdir(parents=True, exist_ok=True)
-    socket.unlink(missing_ok=True)
-    servers = [await asyncio.start_unix_server(answer, socket, limit=8192)]
+    try:
+        socket.parent.mkdir(parents=True, exist_ok=True)
+        socket.unlink(missing_ok=True)
+        servers = [await asyncio.start_unix_server(answer, socket, limit=8192)]
+    except OSError as e:
+        raise ConfigError(f"{socket}: cannot listen: {e.strerror or e}, want a short path in a folder of ours") from e
     if address:
         host, _, port = address.rpartition(":")
-        servers.append(await asyncio.start_server(answer, host, int(port), limit=8192))
+        try:
+            servers.append(await asyncio.start_server(answer, host, int(port), limit=8192))
+        except OSError as e:
+            servers[0].close()
+            raise ConfigError(
+                f"{process}: metrics: got {address}: {e.strerror or e}, want a free address of this host"
+            ) from e
     return servers
 
 

@@ -1,8 +1,10 @@
 """The ledger's own log: factors, accepted checkpoints, decisions. The same kind of log as a gateway's."""
 
+from collections.abc import Iterator
+
 from gateway.clock import WallClock
 from gateway.codec.bodies import epoch_body, event_body
-from gateway.codec.leaves import parse, seal
+from gateway.codec.leaves import Leaf, parse, seal
 from gateway.codec.pack import pack, unpack
 from gateway.errors import LogError, TrustError
 from gateway.store.segments import Log
@@ -46,11 +48,22 @@ class OwnLog:
 
     def _last_epoch(self) -> int:
         """Return the number of the newest epoch: as recorded, or in a leaf that no checkpoint covers yet."""
-        epoch: int = unpack(self.log.heads) if self.log.heads else 0
-        index = self.log.signed
-        while index < self.log.durable:
-            bodies = self.log.read(index, 1 << 20, self.log.durable)
-            leaves = [parse(body) for body in bodies if body is not None]
-            epoch = max([epoch, *(leaf.body["epoch"] for leaf in leaves if leaf.kind == "epoch")])
-            index += len(bodies)
-        return epoch
+        try:
+            epoch = unpack(self.log.heads) if self.log.heads else 0
+        except TrustError as e:
+            raise LogError(f"{self.log.origin}: the heads beside the checkpoint cannot be read: {e}") from e
+        if type(epoch) is not int or not 0 <= epoch < 2**63:
+            raise LogError(f"{self.log.origin}: the heads beside the checkpoint are no epoch")
+        later = [leaf.body["epoch"] for leaf in self.leaves(self.log.signed) if leaf.kind == "epoch"]
+        newest: int = max([epoch, *later])
+        return newest
+
+    def leaves(self, first: int) -> Iterator[Leaf]:
+        """Yield the durable leaves from first on. Raises LogError for one that we cannot have made."""
+        while first < self.log.durable:
+            for body in self.log.read(first, 1 << 20, self.log.durable):
+                try:
+                    yield parse(body or b"")
+                except TrustError as e:
+                    raise LogError(f"{self.log.origin}: leaf {first}: {e}") from e
+                first += 1

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from gateway.app.verdicts import Committed
 from gateway.carbon.emissions import IntervalLeaf, LineProjector, figures_for
 from gateway.carbon.energy import LeafRef
+from gateway.carbon.exact import utc
 from gateway.carbon.factors import FactorLeaf, FactorTable
 from gateway.carbon.figures import Cell
 from gateway.codec.checks import to_factor, to_interval, to_schema
 from gateway.codec.leaves import Leaf, parse
-from gateway.errors import TrustError
+from gateway.errors import ConfigError, TrustError
 from gateway.model import Factor, LineSchema
 from gateway.store import projections as tables
 from gateway.store.projections import Connection, EventRow, GatewayState, IntervalRow, Projections
@@ -98,10 +99,17 @@ class Projector:
     # ---- factors and events of the ledger's own log
 
     def news(self, factors: Iterable[Factor]) -> Sequence[Factor]:
-        """Return those that are not in force yet, each naming the version that it supersedes."""
+        """Return those that are not in force yet, each naming the version that it supersedes.
+
+        Raises ConfigError for a window that overlaps another in force: leaves are for ever, and one that cannot come
+        in force has no place in the log.
+        """
         news = []
         for factor in factors:
             held = self._factors.in_force(factor)
+            if held is None and self._factors.overlaps(factor):
+                window = f"{'/'.join(factor.key)} from {utc(factor.start_ns)} to {utc(factor.end_ns)}"
+                raise ConfigError(f"factors: got {window}, want the window in force, or one beside it")
             if held is None:
                 news.append(factor)
             elif held.factor.version != factor.version:
@@ -113,18 +121,25 @@ class Projector:
         for index, leaf in _leaves(self._own, self._own_size, self._own.durable):
             if leaf.kind == "event":
                 tables.put_events(connection, [EventRow.of(OWN, index, leaf.body)])
-            elif leaf.kind == "factor":
-                placed = FactorLeaf(factor=to_factor(leaf.body), index=index, hash=self._own.leaf_hash(index))
-                if self._factors.add(placed):
-                    tables.put_factors(connection, [placed])
-                    changed.append(placed.factor)
-        for name, line in tables.lines(connection):
+            elif leaf.kind == "factor" and (placed := self._enforce(index, leaf)) is not None:
+                tables.put_factors(connection, [placed])
+                changed.append(placed.factor)
+        for name, line in tables.lines(connection) if changed else ():
             for factor in changed:
                 tables.put_cells(connection, self._again(connection, name, line, factor))
         self._own_size = self._own.durable
         receipt = self._own.checkpoint
         state = GatewayState(gateway=OWN, size=self._own_size, receipt=receipt.decode() if receipt else None)
         tables.put_gateway(connection, state)
+
+    def _enforce(self, index: int, leaf: Leaf) -> FactorLeaf | None:
+        """Put a factor leaf in force; None when that changes nothing, or the leaf does not fit."""
+        try:
+            placed = FactorLeaf(factor=to_factor(leaf.body), index=index, hash=self._own.leaf_hash(index))
+            return placed if self._factors.add(placed) else None
+        except TrustError:
+            self.unusable += 1
+            return None
 
     def _again(self, connection: Connection, name: str, line: str, factor: Factor) -> Sequence[Cell]:
         """Return a line's cells in a factor's window anew."""
@@ -191,7 +206,7 @@ class Projector:
         """Give an interval leaf to its line; None when it does not fit, and then it enters no figure."""
         gateway = self._gateways[name]
         schema = gateway.schemas.get(leaf.body["schema"])
-        if schema is None:
+        if schema is None or (leaf.prev is not None and leaf.prev >= index):
             self.unusable += 1
             return None
         if schema.name not in gateway.lines:

@@ -1,20 +1,21 @@
 """The seal process: no network, the log and its key; one socket for collect, one for forward."""
 
 import asyncio
-from pathlib import Path
+from contextlib import closing
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.channel import Channel, listen
+from gateway.app.keys import read_signer, read_verifier
 from gateway.app.logs import start_logs
 from gateway.app.metrics import serve_metrics
 from gateway.app.sealer import Sealer
-from gateway.codec.frames import Message, pack_leaves
+from gateway.codec.frames import MAX_LOG_MESSAGE, Message, pack_leaves
 from gateway.config import GatewayConfig
 from gateway.errors import TrustError
 from gateway.store.files import RealFiles
 from gateway.store.segments import Log, StoreFull
-from gateway.tlog.note import Signer, Verifier
+from gateway.tlog.note import SignatureKind
 
 IDLE_S = 10.0
 """A read that waits longer is answered `idle`."""
@@ -28,26 +29,25 @@ class SealServer:
         self._grown = asyncio.Condition()
         self._collect: Channel | None = None
         self._stalled: int | None = None
+        self._is_fooled = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def inlet(self, channel: Channel) -> None:
-        """Serve collect: the newest connection counts, an older one is closed."""
-        if self._collect is not None:
-            self._collect.close()
-        self._collect, self._stalled = channel, None
-        welcomed = False
-        while True:
-            messages = await _receive(channel)
-            if not welcomed:
-                match messages.pop(0):
-                    case ["hello", 1, bytes(boot)] if len(boot) == 8:
-                        await channel.send(["welcome", self._sealer.welcome(boot)])
-                        welcomed = True
-                    case _:
-                        await channel.send(["error", 'want ["hello", 1, boot]'])
-                        return
-            if messages and channel is self._collect:
+        """Serve collect: the newest connection that says hello counts, an older one is closed."""
+        messages = await _receive(channel)
+        match messages.pop(0):
+            case ["hello", 1, bytes(boot)] if len(boot) == 8:
+                if self._collect is not None:
+                    self._collect.close()
+                self._collect, self._stalled = channel, None
+                await channel.send(["welcome", self._sealer.welcome(boot)])
+            case _:
+                await channel.send(["error", 'want ["hello", 1, boot]'])
+                return
+        while channel is self._collect:
+            if messages:
                 await self._puts(channel, messages)
+            messages = await _receive(channel)
 
     async def _puts(self, channel: Channel, messages: list[Message]) -> None:
         """Seal what has arrived in one group commit, then answer.
@@ -69,7 +69,9 @@ class SealServer:
         try:
             self._sealer.commit()
         except StoreFull as e:
-            taken, answers = [], [self._stall(taken[0], str(e))]
+            answers = [answer for answer in answers if answer[0] == "refused"]
+            answers.append(self._stall(taken[0], str(e)))
+            taken = []
         if taken:
             answers.insert(0, ["ack", taken[-1]])
         if nonsense is not None:
@@ -127,15 +129,19 @@ class SealServer:
         except TimeoutError:
             await channel.send(["idle"])
             return
-        leaves, checkpoint = self._sealer.chunk(first, most_bytes)
+        leaves, checkpoint = self._sealer.chunk(first, min(most_bytes, MAX_LOG_MESSAGE))
         await channel.send(["chunk", first, pack_leaves(leaves), checkpoint])
 
     def _receipt(self, note: bytes) -> Message:
         try:
-            return ["receipted", self._sealer.receive(note)]
+            receipted = self._sealer.receive(note)
         except TrustError as e:
-            self._log.warning("seal.receipt_refused", why=str(e))
+            if not self._is_fooled:
+                self._log.warning("seal.receipt_refused", why=str(e))
+            self._is_fooled = True
             return ["refused", 0, str(e)]
+        self._is_fooled = False
+        return ["receipted", receipted]
 
     async def beat(self, every_s: float) -> None:
         """Sign what is durable at every beat, tell the readers, keep the disk budget; until something fails."""
@@ -169,26 +175,29 @@ async def run_seal(config: GatewayConfig, *, isolated: bool) -> None:
             "seal.network", why="the kernel refused an empty network namespace; the service manager must give one"
         )
     section = config.seal
-    sealer = Sealer(
-        Log.open(RealFiles(config.log_folder), origin=config.origin),
-        signer=Signer.from_text(_text(section.key)),
-        witness=Verifier.from_vkey(_text(section.witness)),
-        budget_bytes=section.budget_mb << 20,
-        keep_bytes=section.keep_mb << 20,
-        drop_readings=section.full == "drop-readings",
-    )
-    sealer.counts.isolated = int(isolated)
+    signer = read_signer(section.key, "seal.key", name=config.origin)
+    witness = read_verifier(section.witness, "seal.witness", kind=SignatureKind.COSIGNATURE)
+    with closing(Log.open(RealFiles(config.log_folder), origin=config.origin)) as opened:
+        sealer = Sealer(
+            opened,
+            signer=signer,
+            witness=witness,
+            budget_bytes=section.budget_mb << 20,
+            keep_bytes=section.keep_mb << 20,
+            drop_readings=section.full == "drop-readings",
+        )
+        sealer.counts.isolated = int(isolated)
+        await _serve(config, sealer, log)
+
+
+async def _serve(config: GatewayConfig, sealer: Sealer, log: FilteringBoundLogger) -> None:
     server = SealServer(sealer, log)
     inlet = await listen(config.run_folder / "inlet.sock", server.inlet, failed=server.failed, mode=0o660)
     outlet = await listen(config.run_folder / "outlet.sock", server.outlet, failed=server.failed, mode=0o660)
     metrics = await serve_metrics("seal", sealer.counts, socket=config.run_folder / "seal.metrics.sock")
-    log.info("seal.ready", size=sealer.signed, receipted=sealer.receipted, isolated=isolated)
+    log.info("seal.ready", size=sealer.signed, receipted=sealer.receipted, isolated=bool(sealer.counts.isolated))
     try:
-        await server.beat(section.checkpoint_s)
+        await server.beat(config.seal.checkpoint_s)
     finally:
         for listener in (inlet, outlet, *metrics):
             listener.close()
-
-
-def _text(path: Path) -> str:
-    return path.read_text().strip()

@@ -5,13 +5,12 @@ An appliance leaves this to systemd, with a network namespace each; here they sh
 
 import asyncio
 import contextlib
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from gateway.app.isolation import end_with_parent
+from gateway.app.isolation import die_with_us
 from gateway.app.logs import start_logs
 from gateway.errors import ConfigError
 
@@ -53,7 +52,7 @@ class Child:
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stderr=self._errors,
-                preexec_fn=_die_with_us,
+                preexec_fn=die_with_us,
                 start_new_session=True,  # a terminal's Ctrl-C is for us alone: we end them in order
             )
             self.starts += 1
@@ -76,11 +75,6 @@ class Child:
             except TimeoutError:
                 self.process.kill()
                 await self.process.wait()
-
-
-def _die_with_us() -> None:
-    """Run in the child: a supervisor that is killed leaves nobody behind."""
-    end_with_parent(signal.SIGTERM)
 
 
 def wattseal(*arguments: str) -> list[str]:

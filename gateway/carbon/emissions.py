@@ -5,8 +5,9 @@ Two boundaries that follow each other make a cell. Each counter books amounts be
 its part by interpolation, so what was booked over a gap is spread over the gap's cells and sums exactly. A cell whose
 counters are not all settled may be given anew by a later leaf, and then replaces what was said of it.
 
-- A leaf whose time is not after the newest one's books nothing: its energy is in the next one's difference, and that
-  figure says `clock_suspect`. So a clock that ran back, or started in 1970, fills no wrong cell.
+- A leaf whose time is not after the newest one's, or is more than MAX_AHEAD_NS after the clock of its own seal, books
+  nothing: its energy is in the next one's difference, and that figure says `clock_suspect`. So a clock that ran back,
+  or started in 1970, fills no wrong cell, and no boundary of a far future stops a line for good.
 - A counter without a reading over more than MAX_GAP_CELLS cells starts anew, `gap_too_long`: what it counted is not
   booked, and what waits in memory has a bound. Such a hole between two leaves is one cell.
 - UNCERTAIN and BAD samples are no reading.
@@ -21,6 +22,7 @@ from itertools import pairwise
 
 from gateway.carbon.cells import Key, OpenCell, finish, key_of
 from gateway.carbon.energy import (
+    MWH_PLACES,
     Booking,
     CountRegister,
     EnergyRegister,
@@ -39,6 +41,9 @@ from gateway.model import Interval, LineColumn, LineSchema, Quality, Role, Sampl
 
 MAX_GAP_CELLS = 44_640
 """31 days of minutes."""
+
+MAX_AHEAD_NS = 60_000_000_000
+"""A counter is read at its boundary and sealed after it, by the same machine's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +91,8 @@ class LineProjector:
         schema = self._schema_of(leaf)
         t_ns, samples = leaf.interval.t_ns, leaf.interval.samples
         readings = [self._reading(c, s, leaf) for c, s in zip(schema.columns, samples, strict=True)]
-        if self._last_ns is not None and t_ns <= self._last_ns:
+        ahead = t_ns > leaf.ref.clock.t_ns + MAX_AHEAD_NS
+        if ahead or (self._last_ns is not None and t_ns <= self._last_ns):
             self._passed_over = True
             return ()
         self._adopt(schema)
@@ -107,6 +113,10 @@ class LineProjector:
         keys = {key_of(column) for column in schema.columns}
         if len(keys) != len(schema.columns) or len(leaf.interval.samples) != len(schema.columns):
             raise TrustError(f"interval: does not fit the columns of line {schema.name!r}", index=leaf.ref.index)
+        for column in schema.columns:
+            if column.role == Role.ENERGY and column.unit not in MWH_PLACES:
+                known = ", ".join(MWH_PLACES)
+                raise TrustError(f"{column.point}: got unit {column.unit!r}, want one of {known}", index=leaf.ref.index)
         return schema
 
     def _reading(self, column: LineColumn, sample: Sample, leaf: IntervalLeaf) -> Reading | None:

@@ -75,7 +75,7 @@ def parse_factors(content: str, *, name: str) -> tuple[Factor, ...]:
     """
     try:
         tables = tomllib.loads(content, parse_float=Decimal)
-    except (tomllib.TOMLDecodeError, ValueError, ArithmeticError) as e:
+    except (ValueError, ArithmeticError, RecursionError) as e:
         raise ConfigError(f"{name}: {e}") from e
     entries = tables.get("factor")
     if set(tables) != {"factor"} or not isinstance(entries, list):
@@ -194,22 +194,17 @@ class FactorTable:
         in force. Raises TrustError where it does not, or where windows of one key overlap otherwise.
         """
         factor = leaf.factor
-        windows = self._windows.setdefault(factor.key, {})
-        starts = self._starts.setdefault(factor.key, [])
-        held = windows.get(factor.start_ns)
-        if held is not None and held.factor.end_ns == factor.end_ns:
+        held = self.in_force(factor)
+        if held is not None:
             if held.factor.version == factor.version:
                 return False
             if factor.supersedes != held.factor.version:
                 raise TrustError(f"factor: {_said(factor)} does not supersede the version in force", index=leaf.index)
         else:
-            place = bisect_right(starts, factor.start_ns)
-            before = windows[starts[place - 1]].factor.end_ns if place else 0
-            after = starts[place] if place < len(starts) else factor.end_ns
-            if factor.end_ns <= factor.start_ns or before > factor.start_ns or after < factor.end_ns:
+            if self.overlaps(factor):
                 raise TrustError(f"factor: {_said(factor)} overlaps another window of its key", index=leaf.index)
-            insort(starts, factor.start_ns)
-        windows[factor.start_ns] = leaf
+            insort(self._starts.setdefault(factor.key, []), factor.start_ns)
+        self._windows.setdefault(factor.key, {})[factor.start_ns] = leaf
         if factor.key[2] == AVERAGE and factor.key not in self._keys.setdefault(factor.key[1], []):
             self._keys[factor.key[1]].append(factor.key)
         return True
@@ -218,6 +213,14 @@ class FactorTable:
         """Return the version in force of the same key and window, None where there is none."""
         held = self._windows.get(factor.key, {}).get(factor.start_ns)
         return held if held is not None and held.factor.end_ns == factor.end_ns else None
+
+    def overlaps(self, factor: Factor) -> bool:
+        """Return whether another window of its key, or an empty one of its own, keeps a factor from coming in force."""
+        windows, starts = self._windows.get(factor.key, {}), self._starts.get(factor.key, [])
+        place = bisect_right(starts, factor.start_ns)
+        before = windows[starts[place - 1]].factor.end_ns if place else 0
+        after = starts[place] if place < len(starts) else factor.end_ns
+        return factor.end_ns <= factor.start_ns or before > factor.start_ns or after < factor.end_ns
 
     def at(self, zone: str, t_ns: int) -> FactorLeaf | None:
         """Return the factor of a zone at an instant, None where none is known."""

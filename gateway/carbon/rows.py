@@ -3,6 +3,9 @@
 Comma separated, a header line, LF line ends, a field quoted only where it has to be, UTF-8. Numbers are exact decimal
 strings; CO2e is unrounded. An empty field is a value that there is not: never 0.
 
+A text that begins with =, +, - or @ gets an apostrophe before it: what a gateway calls a meter must not become a
+formula in an auditor's spreadsheet.
+
 Units stand in the first row of a cell alone, so that a column's sum is the sum: kg per unit is
 SUM(co2e_kg) / SUM(units_good).
 """
@@ -77,17 +80,17 @@ def _fields(figure: Figure, line: LineFigure | None) -> Iterator[str]:
     identity = f"{origin}\n{figure.line}\n{figure.meter}\n{start}"
     yield SCHEMA_VERSION
     yield hashlib.sha256(identity.encode()).hexdigest()[:32]
-    yield figure.site
-    yield figure.gateway
-    yield figure.line
-    yield figure.meter
-    yield figure.serial
-    yield figure.meter_class
+    yield _word(figure.site)
+    yield _word(figure.gateway)
+    yield _word(figure.line)
+    yield _word(figure.meter)
+    yield _word(figure.serial)
+    yield _word(figure.meter_class)
     yield start
     yield utc(figure.end_ns)
     yield _number(figure.register_start)
     yield _number(figure.register_end)
-    yield figure.register_unit
+    yield _word(figure.register_unit)
     yield "" if figure.energy_mwh is None else text(shifted(figure.energy_mwh, -6))
     yield SCOPE
     yield figure.quality
@@ -97,11 +100,11 @@ def _fields(figure: Figure, line: LineFigure | None) -> Iterator[str]:
     yield METHOD
     yield _number(figure.factor_g_per_kwh)
     yield "" if figure.factor_g_per_kwh is None else "g/kWh"
-    yield figure.factor_source
-    yield figure.zone
-    yield figure.factor_type
-    yield figure.factor_state
-    yield figure.factor_version
+    yield _word(figure.factor_source)
+    yield _word(figure.zone)
+    yield _word(figure.factor_type)
+    yield _word(figure.factor_state)
+    yield _word(figure.factor_version)
     yield "" if figure.co2e_g is None else text(shifted(figure.co2e_g, -3))
     yield CALC_VERSION
     yield ClockState(figure.clock_state).name.lower()
@@ -111,6 +114,10 @@ def _fields(figure: Figure, line: LineFigure | None) -> Iterator[str]:
     yield _index(figure.end_leaf_index)
     yield figure.leaf_hash.hex()
     yield _index(figure.factor_leaf_index)
+
+
+def _word(said: str) -> str:
+    return "'" + said if said[:1] in {"=", "+", "-", "@"} else said
 
 
 def _number(value: Decimal | None) -> str:

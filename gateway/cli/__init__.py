@@ -1,5 +1,6 @@
 """The `wattseal` command. `ems-admin` and `ems-export` are thin aliases."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -42,6 +43,9 @@ def run(arguments: Sequence[str], *, name: str = "wattseal") -> int:
         return EXIT_CONFIG
     except GatewayError as e:
         sys.stderr.write(f"{name}: {e}\n")
+        return EXIT_FAILED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
         return EXIT_FAILED
     return result if isinstance(result, int) else 0
 

@@ -25,12 +25,18 @@ def check(file: Path, *, as_json: bool) -> None:
 
     Example: wattseal check gateway.toml
     """
+    from gateway.app.devices import open_devices
+
     if _is_ledger(file):
         ledger = load_ledger(file)
         found: dict[str, Any] = {"file": str(file), "ledger": ledger.ledger.name, "gateways": sorted(ledger.gateways)}
         _say(found, as_json=as_json, text=f"{file}: OK: ledger {ledger.ledger.name}, {len(ledger.gateways)} gateways")
         return
     config = load_gateway(file)
+    try:
+        open_devices(config.devices, config.templates)
+    except ConfigError as e:
+        raise ConfigError(f"{file.name}: {e}") from e
     devices = [_device(config, name) for name in config.devices]
     requests_per_s = sum(device["requests_per_s"] for device in devices)
     found = {"file": str(file), "gateway": config.gateway.id, "devices": devices, "lines": sorted(config.lines)}
@@ -47,7 +53,7 @@ def check(file: Path, *, as_json: bool) -> None:
 def _is_ledger(file: Path) -> bool:
     try:
         return "ledger" in tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError, RecursionError):
         return False  # load_gateway says what is wrong
 
 
@@ -91,11 +97,7 @@ def read(file: Path, target: str, *, as_json: bool) -> None:
         raise ConfigError(
             f"{target}: got device {device!r}, want one of {', '.join(config.devices) or 'none is set up'}"
         )
-    values = asyncio.run(look(config, device))
-    if point:
-        values = [value for value in values if value.point == point]
-        if not values:
-            raise ConfigError(f"{target}: got point {point!r}, want one of the points of {device}")
+    values = asyncio.run(look(config, device, point))
     rows = [
         {
             "point": v.point,

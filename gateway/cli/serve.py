@@ -26,7 +26,10 @@ def run(file: Path) -> None:
 @click.command()
 @_FILE
 def collect(file: Path) -> None:
-    """Run the OT side alone: poll the meters, hand rows to the seal."""
+    """Run the OT side alone: poll the meters, hand rows to the seal.
+
+    Example: wattseal collect gateway.toml
+    """
     from gateway.app.collect import run_collect
 
     run_until_stopped(run_collect(load_gateway(file)))
@@ -35,7 +38,10 @@ def collect(file: Path) -> None:
 @click.command()
 @_FILE
 def seal(file: Path) -> None:
-    """Run the seal alone: the log and its key, no network."""
+    """Run the seal alone: the log and its key, no network.
+
+    Example: wattseal seal gateway.toml
+    """
     from gateway.app.isolation import drop_network
     from gateway.app.seal import run_seal
 
@@ -46,7 +52,10 @@ def seal(file: Path) -> None:
 @click.command()
 @_FILE
 def forward(file: Path) -> None:
-    """Run the DMZ side alone: publish sealed leaves, bring receipts back."""
+    """Run the DMZ side alone: publish sealed leaves, bring receipts back.
+
+    Example: wattseal forward gateway.toml
+    """
     from gateway.app.forward import run_forward
 
     run_until_stopped(run_forward(load_gateway(file)))
@@ -54,7 +63,10 @@ def forward(file: Path) -> None:
 
 @click.group()
 def ledger() -> None:
-    """The ledger: verify, keep, cosign, compute."""
+    """The ledger: verify, keep, cosign, compute.
+
+    Example: wattseal ledger run ledger.toml
+    """
 
 
 @ledger.command("run")

@@ -76,7 +76,7 @@ def parse(leaf: bytes) -> Leaf:
     kind, prev = fields["kind"], fields["prev"]
     if type(kind) is not str:
         raise TrustError("leaf: kind: want a string")
-    if prev is not None and (type(prev) is not int or prev < 0 or kind != "interval"):
+    if prev is not None and (type(prev) is not int or not 0 <= prev < 2**63 or kind != "interval"):
         raise TrustError(f"leaf: prev: got {shown(prev)}, want nil, or an index in an interval leaf")
     return Leaf(
         kind=kind,

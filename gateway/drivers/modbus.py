@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Final
 
-from gateway.codec.planner import Block, Limits, plan
+from gateway.codec.planner import SPACE, Block, Limits, plan, size_of
 from gateway.codec.registers import Decoder, Qualities, exact, raw_of, store_of
 from gateway.drivers.driver import Poll
 from gateway.drivers.modbus_bus import Bus
-from gateway.drivers.modbus_pdu import RefusedError, Request, SilentError, UnreachableError
+from gateway.drivers.modbus_pdu import OwedError, RefusedError, Request, SilentError, UnreachableError
 from gateway.errors import ConfigError, DeviceError
 from gateway.model import Column, Kind, Point, Quality, Row, Sample, Schema
 
@@ -30,6 +30,7 @@ _MAX_REFUSALS: Final = 32
 _MAX_SILENCES: Final = 2
 # How much sooner than else what was learnt is rechecked after a reconnection: it may be another device.
 _SOONER: Final = 10
+_MAX_FENCES: Final = 8
 _MAX_STATUS: Final = 400
 _NO_VALUE: Final = "no value"
 
@@ -38,15 +39,19 @@ _NO_VALUE: Final = "no value"
 class _Part:
     """One block, and how the latest poll went for it.
 
-    fault: why there is no reply, "" if there is. refused: it can be tried in parts.
+    single: it has no smaller parts. fences: see `Line.ask`. fault: why there is no reply, "" if there is.
+    refused, owed: it can be tried in parts, for good or for now.
     absent: the device does not have it; not asked until the plan is rechecked.
     """
 
     block: Block
     request: Request
+    single: bool
+    fences: tuple[Request, ...]
     reply: bytes | None = None
     fault: str = ""
     refused: bool = False
+    owed: bool = False
     silent: bool = False
     absent: bool = False
 
@@ -56,12 +61,12 @@ class _Round:
     """What one poll has seen so far.
 
     t_ns: when the last answer came. spoke: the device itself answered something, be it an exception.
-    refused: a block was refused that can be tried in parts. why: the first fault. over: why no more is asked.
+    parts: a block can be tried in parts. why: the first fault. over: why no more is asked.
     """
 
     t_ns: int = 0
     spoke: bool = False
-    refused: bool = False
+    parts: bool = False
     refusals: int = 0
     silences: int = 0
     why: str = ""
@@ -103,8 +108,6 @@ class ModbusDriver:
         self._limits = limits or Limits()
         self._clock = clock
         self._recheck_s = recheck_s
-        # A device that wants an order gets it; else what was silent is asked last, so that it cannot starve the rest.
-        self._in_order = self._limits.keep_order
         self._use(self._planned(self._points, self._limits))
         self._learnt_at: float | None = None
         self._connects = 0
@@ -116,15 +119,16 @@ class ModbusDriver:
         if self._learnt_at is not None:
             self._recheck(self._learnt_at)
         current = _Round()
-        for part in self._parts if self._in_order else sorted(self._parts, key=attrgetter("silent")):
+        for part in self._ordered():
             await self._ask(part, current)
-        following = await self._shrink_all(current) if current.refused else None
-        if not current.spoke:
-            raise DeviceError(f"{self._name}: {current.why}")
-        reading = self._reading(current, samples=samples)
-        if following is not None:
-            self._use(following)
-        return reading
+        following = await self._read_parts(current) if current.parts else None
+        try:
+            if not current.spoke:
+                raise DeviceError(f"{self._name}: {current.why}")
+            return self._reading(current, samples=samples)
+        finally:
+            if following is not None:
+                self._use(following)
 
     async def close(self) -> None:
         """Leave the bus."""
@@ -134,7 +138,27 @@ class ModbusDriver:
 
     def _part(self, block: Block) -> _Part:
         request = Request(unit_id=self._unit_id, function=block.function, address=block.address, count=block.count)
-        return _Part(block, request)
+        single = not block.split()
+        return _Part(block, request, single=single, fences=self._fences(request) if single else ())
+
+    def _fences(self, request: Request) -> tuple[Request, ...]:
+        """Return reads of other sizes around the same registers, none that a plan could not have either."""
+        address, count, limits = request.address, request.count, self._limits
+        most = min(count + limits.max_gap, limits.most(request.function), SPACE - address)
+        counts = [*range(count - 1, 0, -1), *range(count + 1, most + 1)]
+        by_size = {size_of(request.function, c): c for c in reversed(counts)}
+        return tuple(
+            replace(request, count=c)
+            for size, c in reversed(by_size.items())
+            if size != request.size and not limits.forbids(request.function, address, address + c)
+        )[:_MAX_FENCES]
+
+    def _ordered(self) -> list[_Part]:
+        """Return what to ask for, in which order: a device that wants one gets it.
+
+        Else what was silent comes last, so that it cannot starve the rest.
+        """
+        return self._parts if self._limits.keep_order else sorted(self._parts, key=attrgetter("silent"))
 
     def _planned(self, points: Sequence[Point], limits: Limits) -> list[_Part]:
         return [self._part(block) for block in plan(points, limits)]
@@ -155,14 +179,14 @@ class ModbusDriver:
     async def _ask(self, part: _Part, current: _Round) -> None:
         """Read one block; whatever happens, the part says it."""
         part.reply = None
-        part.refused = False
+        part.refused = part.owed = False
         if part.absent:
             return
         if current.over:
             part.fault = f"not asked: {current.over}"
             return
         try:
-            part.reply = await self._bus.read(part.request)
+            part.reply = await self._bus.read(part.request, part.fences)
         except DeviceError as e:
             self._note(part, e, current)
             return
@@ -175,31 +199,36 @@ class ModbusDriver:
         """Draw the consequences of a block that failed."""
         part.fault = str(error)
         current.why = current.why or part.fault
+        part.owed = isinstance(error, OwedError)
+        if part.owed:
+            current.parts = True
+            return
         part.silent = isinstance(error, SilentError)
         if isinstance(error, RefusedError):
             part.silent = error.code in _NOT_THE_DEVICE
             part.refused = error.code in _SHRINKABLE
-            current.refused |= part.refused
             current.refusals += 1
             if not part.silent:
                 current.t_ns = self._clock()
                 current.spoke = True
+        current.parts |= part.refused
         if part.silent:
             current.silences += 1
         if current.silences >= _MAX_SILENCES or isinstance(error, UnreachableError):
             current.over = part.fault
 
-    async def _shrink_all(self, current: _Round) -> list[_Part]:
-        """Read in parts what was refused, and return the parts for the next poll."""
+    async def _read_parts(self, current: _Round) -> list[_Part]:
+        """Read in parts what could not be read whole, and return the parts for the next poll."""
         now: list[_Part] = []
         following: list[_Part] = []
         current.refusals = 0
-        self._learnt_at = asyncio.get_running_loop().time()
-        self._connects = self._bus.connects
-        for part in self._parts:
-            leaves = await self._shrink(part, current) if part.refused else [part]
+        if any(part.refused for part in self._parts):
+            self._learnt_at = asyncio.get_running_loop().time()
+            self._connects = self._bus.connects
+        for part in self._ordered():
+            leaves = await self._shrink(part, current)
             now += leaves
-            following += self._merged(leaves) if part.refused else leaves
+            following += self._merged(leaves) if part.refused else [part]
         self._use(now)
         if all(part.absent for part in now):
             # Then it is not a matter of registers: the device says so to everything, and gets another chance.
@@ -207,16 +236,15 @@ class ModbusDriver:
         return following
 
     async def _shrink(self, part: _Part, current: _Round) -> list[_Part]:
-        """Halve a refused block until what remains is read, or is what the device does not have."""
-        halves = part.block.split()
-        part.absent = not halves
-        if part.absent or current.refusals >= _MAX_REFUSALS:
+        """Halve a block that was refused or is owed until what remains is read, or is what the device does not have."""
+        part.absent = part.absent or (part.refused and part.single)
+        if part.single or not (part.refused or part.owed) or current.refusals >= _MAX_REFUSALS:
             return [part]
         leaves: list[_Part] = []
-        for block in halves:
+        for block in part.block.split():
             half = self._part(block)
             await self._ask(half, current)
-            leaves += await self._shrink(half, current) if half.refused else [half]
+            leaves += await self._shrink(half, current)
         return leaves
 
     def _merged(self, leaves: list[_Part]) -> list[_Part]:

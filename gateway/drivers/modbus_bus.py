@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pymodbus.transport.serialtransport import create_serial_connection
 
 from gateway.drivers.modbus_line import Late, Line, RtuLine, SerialLine, TcpLine
-from gateway.drivers.modbus_pdu import RefusedError, Request, SilentError, UnreachableError
+from gateway.drivers.modbus_pdu import OwedError, RefusedError, Request, SilentError, UnreachableError
 from gateway.errors import ConfigError, DeviceError
 
 # After so many requests without a byte in reply, a TCP connection may be a dead one that nobody closed.
 _MISSES: Final = 3
 # Silence after trouble on RTU over TCP, where the network decides when bytes come.
 _TCP_QUIET_S: Final = 0.02
+# For how many time-outs a serial device is thought able to answer a request that timed out.
+_LATE: Final = 10
 _SERIAL: Final = {"baudrate": "9600", "parity": "N", "stopbits": "1"}
 
 
@@ -36,7 +39,7 @@ class Bus:
         self._serial = _serial_settings(self._parts)
         self._lock = asyncio.Lock()
         self._line: Line | None = None
-        self._late = Late()
+        self._late = Late(_LATE * timeout_s)
         self._users = 0
         self._shut_until = 0.0
         self._why = ""
@@ -46,11 +49,11 @@ class Bus:
         """Whether unit 0 is a broadcast that nobody answers, and units end at 247."""
         return self._parts.scheme != "tcp"
 
-    async def read(self, request: Request) -> bytes:
+    async def read(self, request: Request, fences: Sequence[Request] = ()) -> bytes:
         """Return the registers or bits that a device answers.
 
-        Raises RefusedError, SilentError, UnreachableError, or DeviceError for a wrong reply: that also ends the
-        connection, so that what follows it is never taken for another.
+        fences: see `Line.ask`. Raises RefusedError, SilentError, OwedError, UnreachableError, or DeviceError for a
+        wrong reply: that also ends the connection, so that what follows it is never taken for another.
         """
         # Not `async with`: that is two more coroutines for each request.
         await self._lock.acquire()
@@ -58,8 +61,8 @@ class Bus:
             line = self._line
             if line is None or line.lost:
                 line = await self._connect()
-            return await line.ask(request)
-        except (RefusedError, UnreachableError):
+            return await line.ask(request, fences)
+        except (RefusedError, OwedError, UnreachableError):
             raise
         except SilentError:
             if self._line is not None and (self._line.torn or (self._line.misses >= _MISSES and self._serial is None)):

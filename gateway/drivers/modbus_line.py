@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.codec.planner import MAX_BITS, MAX_REGISTERS, SPACE, is_bits, size_of
-from gateway.drivers.modbus_pdu import RTU, TCP, Request, SilentError
+from gateway.drivers.modbus_pdu import RTU, TCP, OwedError, RefusedError, Request, SilentError
 from gateway.errors import DeviceError
 
 # Modbus Messaging on TCP/IP V1.0b, 3.1.3: unit and PDU, at most 1 + 253 bytes.
 _MAX_LENGTH: Final = 254
 # More than this for one request is no reply: the longest is 256 bytes.
 _MAX_NOISE: Final = 2048
-# How long a serial device is thought able to answer a request that timed out.
-_LATE_S: Final = 30.0
 
 
 class Line(asyncio.Protocol, ABC):
@@ -57,10 +56,12 @@ class Line(asyncio.Protocol, ABC):
             await self._gone.wait()
 
     @abstractmethod
-    async def ask(self, request: Request) -> bytes:
+    async def ask(self, request: Request, fences: Sequence[Request]) -> bytes:
         """Return the registers or bits that the device answers.
 
-        Raises Refused for an exception, Silent when no reply came in time, DeviceError for a wrong one.
+        fences: what may be asked before, where an old reply may still come that looks like this one's: see Late.
+        Raises RefusedError for an exception, SilentError when no reply came in time, OwedError where nothing was
+        asked, DeviceError for a wrong reply.
         """
 
     def _dropped(self) -> str:
@@ -110,7 +111,7 @@ class TcpLine(Line):
         self._others = 0
         self._rest = b""
 
-    async def ask(self, request: Request) -> bytes:
+    async def ask(self, request: Request, fences: Sequence[Request]) -> bytes:  # noqa: ARG002 - TCP has transactions
         """Ask; a reply with another transaction is a late one and dropped."""
         self._transaction = self._transaction % 0xFFFF + 1
         self._others = 0
@@ -148,50 +149,51 @@ class TcpLine(Line):
 
 
 class Late:
-    """The requests on a serial line that timed out, and whose replies may yet come.
+    """The replies that may yet come on a serial line to requests that timed out, by what they begin with.
 
-    A serial reply does not say which request it answers. So a device that owes replies is first asked something
-    whose reply looks different (a fence): once that one is there, nothing older can follow, since a serial device
-    answers in order.
+    A serial reply does not say which request it answers: only its unit, function and size tell it from another.
+    So what looks like a reply that is owed is not asked for until that one has come, or surely will not: a block is
+    read in parts of other sizes meanwhile. What has no parts is asked behind a fence: a read of another size, whose
+    reply shows that nothing older can follow, since a serial device answers in order.
     """
 
-    def __init__(self) -> None:
-        self._heads: dict[int, dict[bytes, float]] = {}
+    def __init__(self, lasts_s: float) -> None:
+        self._lasts_s = lasts_s
+        self._until: dict[bytes, list[float]] = {}
 
     def add(self, request: Request, now: float) -> None:
         """Note that a reply to this request may still come."""
-        self._heads.setdefault(request.unit_id, {})[request.head] = now + _LATE_S
+        self._until.setdefault(request.head, []).append(now + self._lasts_s)
 
-    def owes(self, unit_id: int, now: float) -> bool:
-        """Return whether a device may still send old replies."""
-        heads = self._heads.get(unit_id)
-        if heads is None:
-            return False
-        if all(until < now for until in heads.values()):
-            del self._heads[unit_id]
-            return False
-        return True
+    def came(self, head: bytes) -> None:
+        """Note that one has come that begins like this."""
+        if head in self._until:
+            self._until[head].pop(0)
+            if not self._until[head]:
+                del self._until[head]
 
-    def forget(self, unit_id: int) -> None:
-        """Note that no old reply of a device can come any more."""
-        self._heads.pop(unit_id, None)
+    def forget(self, request: Request) -> None:
+        """Note that none can come any more that looks like this request's."""
+        self._until.pop(request.head, None)
 
-    def fence(self, request: Request) -> Request:
-        """Return a read of about the same registers whose reply is like none of those that may come.
+    def heads(self, now: float) -> list[bytes]:
+        """Return what those begin with that may still come."""
+        if self._until:
+            self._until = {head: left for head, all_ in self._until.items() if (left := [t for t in all_ if t > now])}
+        return list(self._until)
 
-        Raises SilentError where there is none left.
-        """
-        heads = self._heads[request.unit_id]
-        most = MAX_BITS if is_bits(request.function) else MAX_REGISTERS
-        for count in (*range(request.count - 1, 0, -1), *range(request.count + 1, most + 1)):
-            head = bytes([request.unit_id, request.function, size_of(request.function, count)])
-            if head not in heads and request.address + count <= SPACE:
-                return Request(unit_id=request.unit_id, function=request.function, address=request.address, count=count)
-        raise SilentError("left alone until its late replies are over")
+
+@dataclass(slots=True)
+class _Watched:
+    """A frame to look for: what it begins with, how long it is, and from where on it has not been looked for."""
+
+    head: bytes
+    length: int
+    start: int = 0
 
 
 class RtuLine(Line):
-    """Modbus RTU, on a serial line or over TCP: a reply is known by its unit, function, length and CRC.
+    """Modbus RTU, on a serial line or over TCP: a reply is known by its unit, function, size and CRC.
 
     gap_s: the silence before each request; quiet_s: the silence before the next one after trouble.
     late: shared by all connections to the same line.
@@ -205,22 +207,33 @@ class RtuLine(Line):
         self._troubled = False
         self._busy_at = 0.0
         self._buffer = b""
-        self._wanted: list[list[Any]] = []
+        self._wanted: tuple[bytes, ...] = ()
+        self._watched: list[_Watched] = []
 
-    async def ask(self, request: Request) -> bytes:
+    async def ask(self, request: Request, fences: Sequence[Request]) -> bytes:
         """Ask, once the line is quiet and nothing older can be taken for the reply."""
-        if self._late.owes(request.unit_id, asyncio.get_running_loop().time()):
-            await self._ask(self._late.fence(request))
-            self._late.forget(request.unit_id)
-        unit_id, pdu = await self._ask(request)
-        return request.payload(unit_id, pdu)
+        owed = self._late.heads(asyncio.get_running_loop().time())
+        if request.head in owed:
+            fence = next((fence for fence in fences if fence.head not in owed), None)
+            if fence is None:
+                raise OwedError("left alone until an old reply has come")
+            await self._ask(fence, owed)
+            self._late.forget(request)
+        unit_id, pdu = await self._ask(request, owed)
+        try:
+            return request.payload(unit_id, pdu)
+        except RefusedError as e:
+            if any(head[0] == unit_id for head in owed):
+                raise SilentError(f"{e}, perhaps to an earlier request") from e
+            raise
 
-    async def _ask(self, request: Request) -> tuple[int, bytes]:
+    async def _ask(self, request: Request, owed: list[bytes]) -> tuple[int, bytes]:
         """Send a request in a silence, and return its reply, whichever it is."""
         await self._settle()
         self._buffer = b""
-        # What the reply can begin with, how long it then is, and from where on it has not been looked for.
-        self._wanted = [[request.head, request.size + 5, 0], [request.refusal_head, 5, 0]]
+        self._wanted = (request.head, request.refusal_head)
+        self._watched = [_Watched(request.head, request.size + 5), _Watched(request.refusal_head, 5)]
+        self._watched += [_Watched(head, head[2] + 5) for head in owed if head != request.head]
         self._troubled = True
         try:
             reply = await self._exchange(request.rtu)
@@ -249,30 +262,35 @@ class RtuLine(Line):
         """Look for the reply in what came; called by the loop."""
         self.misses = 0
         self._busy_at = asyncio.get_running_loop().time()
-        if self._waiter is None or self._waiter.done():
-            return
         self._buffer += data
         if len(self._buffer) > _MAX_NOISE:
             self._fail(SilentError(f"not Modbus RTU: {self._buffer[:16].hex(' ')}"))
+            self._buffer = b""
             return
-        reply = self._find()
-        if reply is not None:
-            self._waiter.set_result(reply)
+        for watched in self._watched:
+            reply = self._find(watched)
+            if reply is None:
+                continue
+            waiter = self._waiter
+            if watched.head in self._wanted and waiter is not None and not waiter.done():
+                waiter.set_result(reply)
+            else:
+                self._late.came(watched.head)
 
-    def _find(self) -> tuple[int, bytes] | None:
-        """Return the unit and the PDU of the reply in the buffer, None while there is none.
+    def _find(self, watched: _Watched) -> tuple[int, bytes] | None:
+        """Return the unit and the PDU of a frame in the buffer, None while it is not there.
 
-        Noise before it, and replies to other requests, are passed over. Each candidate's CRC is computed once.
+        Noise before it is passed over. Each candidate's CRC is computed once.
         """
-        for wanted in self._wanted:
-            head, length, start = wanted
-            at = self._buffer.find(head, start)
-            while at >= 0 and at + length <= len(self._buffer):
-                _, unit_id, _, pdu = RTU.decode(self._buffer[at : at + length])
-                if pdu:
-                    return unit_id, pdu
-                at = self._buffer.find(head, at + 1)
-            wanted[2] = at if at >= 0 else max(start, len(self._buffer) - len(head) + 1)
+        at = self._buffer.find(watched.head, watched.start)
+        while at >= 0 and at + watched.length <= len(self._buffer):
+            watched.start = at + 1
+            _, unit_id, _, pdu = RTU.decode(self._buffer[at : at + watched.length])
+            if pdu:
+                watched.start = at + watched.length
+                return unit_id, pdu
+            at = self._buffer.find(watched.head, watched.start)
+        watched.start = at if at >= 0 else max(watched.start, len(self._buffer) - len(watched.head) + 1)
         return None
 
 

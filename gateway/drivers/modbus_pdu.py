@@ -70,6 +70,10 @@ class SilentError(DeviceError):
     """Raised when no reply came in time; asking on would hold up the other devices of the bus."""
 
 
+class OwedError(DeviceError):
+    """Raised when an old reply may still come that looks like the one asked for; its parts can be asked for."""
+
+
 class UnreachableError(DeviceError):
     """Raised when there is no connection; there is no use in asking on."""
 

@@ -56,30 +56,42 @@ class Write:
 
 
 class Tile:
-    """The hashes of one tile, and of the nodes within it, made when first asked for."""
+    """The hashes of one tile, full or growing, and those of the nodes within it, made when first asked for."""
 
     __slots__ = ("_rows",)
 
-    def __init__(self, hashes: bytes) -> None:
-        self._rows = [hashes]
+    def __init__(self, hashes: bytes = b"") -> None:
+        self._rows = [bytearray(hashes)]
+
+    def __len__(self) -> int:
+        return len(self._rows[0]) // HASH_BYTES
 
     @property
     def hashes(self) -> bytes:
         """The tile as it stands on disk."""
-        return self._rows[0]
+        return bytes(self._rows[0])
+
+    def append(self, hashed: bytes) -> None:
+        """Add one hash."""
+        self._rows[0] += hashed
+
+    def cut(self, count: int) -> None:
+        """Keep only the first count hashes."""
+        for level, row in enumerate(self._rows):
+            del row[(count >> level) * HASH_BYTES :]
 
     def node(self, level: int, index: int) -> bytes:
-        """Return the root of 2**level of the hashes, from index * 2**level on."""
+        """Return the root of 2**level of the hashes, from index * 2**level on; all of them must be there."""
         rows = self._rows
-        while len(rows) <= level:
-            below = rows[-1]
-            rows.append(
-                b"".join(
-                    node_hash(below[at : at + HASH_BYTES], below[at + HASH_BYTES : at + 2 * HASH_BYTES])
-                    for at in range(0, len(below) - HASH_BYTES, 2 * HASH_BYTES)
+        for above in range(1, level + 1):
+            if above == len(rows):
+                rows.append(bytearray())
+            row, below = rows[above], rows[above - 1]
+            for at in range(2 * len(row), len(below) - 2 * HASH_BYTES + 1, 2 * HASH_BYTES):
+                row += node_hash(
+                    bytes(below[at : at + HASH_BYTES]), bytes(below[at + HASH_BYTES : at + 2 * HASH_BYTES])
                 )
-            )
-        return rows[level][index * HASH_BYTES : (index + 1) * HASH_BYTES]
+        return bytes(rows[level][index * HASH_BYTES : (index + 1) * HASH_BYTES])
 
 
 class Tiles:
@@ -93,7 +105,7 @@ class Tiles:
         self.height = height
         self.width = 1 << height
         self.size = 0
-        self._edges: list[bytearray] = [bytearray()]
+        self._edges: list[Tile] = [Tile()]
         self._fresh: dict[tuple[int, int], Tile] = {}
         self._cache: OrderedDict[tuple[int, int], Tile] = OrderedDict()
 
@@ -105,10 +117,10 @@ class Tiles:
         tiles._edges = []
         while count := tiles.count(level := len(tiles._edges)):
             index, rest = divmod(count, tiles.width)
-            tiles._edges.append(bytearray(tiles._stored(level, index, rest) if rest else b""))
+            tiles._edges.append(Tile(tiles._stored(level, index, rest) if rest else b""))
             if level and tiles.hash(level, count - 1) != tiles.tile_root(level - 1, count - 1):
                 raise LogError(f"log: {tile_path(column(level - 1), count - 1)}: is not what the level above says")
-        tiles._edges.append(bytearray())
+        tiles._edges.append(Tile())
         return tiles
 
     def count(self, level: int, size: int | None = None) -> int:
@@ -117,32 +129,33 @@ class Tiles:
 
     def append(self, leaf_hash: bytes) -> None:
         """Add one leaf's hash, and each level's above that this fills."""
-        level, hashed, full = 0, leaf_hash, self.width * HASH_BYTES
+        level, hashed = 0, leaf_hash
         while True:
             edge = self._edges[level]
-            edge += hashed
-            if len(edge) < full:
+            edge.append(hashed)
+            if len(edge) < self.width:
                 break
-            tile = self._fresh[level, self.count(level) >> self.height] = Tile(bytes(edge))
-            edge.clear()
-            hashed = tile.node(self.height, 0)
+            self._fresh[level, self.count(level) >> self.height] = edge
+            self._edges[level] = Tile()
+            hashed = edge.node(self.height, 0)
             level += 1
             if level == len(self._edges):
-                self._edges.append(bytearray())
+                self._edges.append(Tile())
         self.size += 1
 
     def rollback(self, size: int) -> None:
         """Forget the leaves from size on; none of them may be settled."""
-        for level, edge in enumerate(self._edges):
+        for level in range(len(self._edges)):
             index, rest = divmod(self.count(level, size), self.width)
-            if index < self.count(level) >> self.height:
-                edge[:] = self._fresh[level, index].hashes
-            del edge[rest * HASH_BYTES :]
+            edge = self._edges[level] = self._fresh.get((level, index), self._edges[level])
+            edge.cut(rest)
         self._fresh.clear()
         self.size = size
 
     def settle(self) -> None:
         """Say that everything appended is on disk now."""
+        for key, tile in self._fresh.items():
+            self._keep(key, tile)
         self._fresh.clear()
 
     def writes(self, durable: int) -> Iterator[Write]:
@@ -151,23 +164,19 @@ class Tiles:
         while (first := self.count(level, durable)) < (stop := self.count(level)):
             while first < stop:
                 index, skip = divmod(first, self.width)
-                full = self._fresh.get((level, index))
-                hashes = full.hashes if full else bytes(self._edges[level])
+                tile = self._fresh.get((level, index), self._edges[level])
                 yield Write(
                     path=tile_path(column(level), index),
                     start=skip * HASH_BYTES,
-                    content=hashes[skip * HASH_BYTES :],
-                    full=full is not None,
+                    content=tile.hashes[skip * HASH_BYTES :],
+                    full=len(tile) == self.width,
                 )
                 first = min(stop, (index + 1) << self.height)
             level += 1
 
     def hash(self, level: int, index: int) -> bytes:
         """Return one hash of a level; level 0: of leaf index."""
-        tile, place = divmod(index, self.width)
-        if tile == self.count(level) >> self.height:
-            return bytes(self._edges[level][place * HASH_BYTES : (place + 1) * HASH_BYTES])
-        return self._tile(level, tile).node(0, place)
+        return self._tile(level, index >> self.height).node(0, index & (self.width - 1))
 
     def tile_root(self, level: int, tile: int) -> bytes:
         """Return the root of a full tile from its own hashes."""
@@ -177,27 +186,27 @@ class Tiles:
         """Return the root of the full subtree of 2**level leaves from leaf index * 2**level on."""
         at, within = divmod(level, self.height)
         shift = self.height - within
-        tile, place = index >> shift, index & ((1 << shift) - 1)
-        if tile < self.count(at) >> self.height:
-            return self._tile(at, tile).node(within, place)
-        hashes = self._edges[at][(place << within) * HASH_BYTES : ((place + 1) << within) * HASH_BYTES]
-        return Tile(bytes(hashes)).node(within, 0)
+        return self._tile(at, index >> shift).node(within, index & ((1 << shift) - 1))
 
     def root(self, size: int) -> bytes:
         """Return the root of the first size leaves."""
         return root_from(size, self.node)
 
     def _tile(self, level: int, index: int) -> Tile:
-        """Return a full tile, from what is not committed yet, the cache, or the disk."""
+        """Return a tile: the growing one, or a full one from what is not committed yet, the cache, or the disk."""
+        if index == self.count(level) >> self.height:
+            return self._edges[level]
         key = level, index
-        tile = self._fresh.get(key) or self._cache.get(key)
+        tile = self._fresh.get(key)
         if tile is None:
-            tile = self._cache[key] = Tile(self._stored(level, index, self.width))
-            if len(self._cache) > _CACHED_TILES:
-                self._cache.popitem(last=False)
-        elif key in self._cache:
-            self._cache.move_to_end(key)
+            tile = self._cache.pop(key, None) or Tile(self._stored(level, index, self.width))
+            self._keep(key, tile)
         return tile
+
+    def _keep(self, key: tuple[int, int], tile: Tile) -> None:
+        self._cache[key] = tile
+        if len(self._cache) > _CACHED_TILES:
+            self._cache.popitem(last=False)
 
     def _stored(self, level: int, index: int, count: int) -> bytes:
         """Return the first count hashes of a tile on disk, which may have more."""

@@ -11,7 +11,7 @@ import uvloop
 
 from gateway.errors import GatewayError
 from hil.bench.cases import CASES
-from hil.bench.measure import measure
+from hil.bench.measure import Figures, measure
 from hil.bench.report import judged, lines_of, machine, target_lines, versions
 
 _SECONDS, _QUICK_SECONDS = 5.0, 1.0
@@ -30,22 +30,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and return the exit code: 0 also when a target is missed."""
     options = _options(arguments)
     seconds = options.seconds or (_QUICK_SECONDS if options.quick else _SECONDS)
-    found = {"machine": machine(), "versions": versions(), "seconds": seconds, "cases": {}}
+    about = {"machine": machine(), "versions": versions(), "seconds": seconds}
+    found: dict[str, Figures] = {}
     try:
         for name in options.case or CASES:
             print(f"bench: {name}: {CASES[name].about}", file=sys.stderr, flush=True)
-            found["cases"][name] = uvloop.run(measure(CASES[name], seconds=seconds))
+            found[name] = uvloop.run(measure(CASES[name], seconds=seconds))
             if not options.json:
-                print("\n".join(lines_of(name, found["cases"][name])), end="\n\n", flush=True)
+                print("\n".join(lines_of(name, found[name])), end="\n\n", flush=True)
     except GatewayError as e:
         print(f"bench: {e}", file=sys.stderr)
         return 1
-    found["targets"] = judged(found["cases"])
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps({**about, "cases": found, "targets": judged(found)}))
     else:
-        print("\n".join(target_lines(found["targets"])))
-        print(" ".join(f"{name} {number}" for name, number in found["versions"].items()))
+        print("\n".join(target_lines(judged(found))))
+        print("\nwith " + ", ".join(f"{name} {number}" for name, number in versions().items()))
     return 0
 
 

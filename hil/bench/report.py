@@ -32,9 +32,10 @@ class Target:
 
     def judge(self, figures: Figures) -> dict[str, Any]:
         """Return what was wanted and what was found."""
-        got = self.find(figures)
-        met = got <= self.want if self.most else got >= self.want
-        return {"case": self.case, "what": self.what, "want": self.want, "stretch": self.stretch, "got": got, "met": met}
+        found = self.find(figures)
+        met = found <= self.want if self.most else found >= self.want
+        words = {"case": self.case, "what": self.what, "at": "most" if self.most else "least"}
+        return {**words, "want": self.want, "stretch": self.stretch, "found": found, "met": met}
 
 
 def _of(*path: str, scale: float = 1.0) -> Callable[[Figures], float]:
@@ -178,7 +179,8 @@ def _line(name: str, figures: Figures) -> str:
 
 def target_lines(targets: list[dict[str, Any]]) -> Iterator[str]:
     """Yield what was wanted beside what was found."""
-    yield f"{'wanted':72}{'at least':>10}{'stretch':>9}{'found':>10}"
+    yield f"{'wanted':72}{'at':>8}{'':8}{'stretch':>9}{'found':>10}"
     for entry in targets:
         what = f"{entry['case']}: {entry['what']}"
-        yield f"{what:72}{entry['want']:10g}{entry['stretch']:9g}{entry['got']:10.4g}  {'' if entry['met'] else 'MISSED'}"
+        missed = "" if entry["met"] else "  MISSED"
+        yield f"{what:72}{entry['at']:>8}{entry['want']:8g}{entry['stretch']:9g}{entry['found']:10.4g}{missed}"

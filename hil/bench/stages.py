@@ -7,11 +7,12 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 import structlog
 import uvloop
@@ -89,12 +90,8 @@ async def _for_a_while(asks: Sequence[Callable[[], Awaitable[object]]], seconds:
     with watch:
         async with asyncio.TaskGroup() as tasks:
             for ask in asks:
-                tasks.create_task(_coroutine(keep_asking(ask)))
+                tasks.create_task(keep_asking(ask))
     return watch.spent(answers * points)
-
-
-async def _coroutine(made: Coroutine[Any, Any, None]) -> None:
-    await made
 
 
 async def poll(case: Case, units: Units, seconds: float) -> Mapping[str, Spent]:
@@ -105,7 +102,7 @@ async def poll(case: Case, units: Units, seconds: float) -> Mapping[str, Spent]:
         unit: Request(unit_id=unit[1], function=block.function, address=block.address, count=block.count)
         for unit in units
     }
-    asks = [lambda unit=unit: buses[unit].read(requests[unit]) for unit in units]  # type: ignore[misc]
+    asks = [partial(buses[unit].read, requests[unit]) for unit in units]
     spent = await _for_a_while(asks, seconds, len(case.points))
     for bus in buses.values():
         await bus.close()
@@ -124,7 +121,7 @@ async def plain(case: Case, units: Units, seconds: float) -> Mapping[str, Spent]
         answer = await client.read_holding_registers(block.address, count=block.count, device_id=unit_id)
         client.convert_from_registers(answer.registers, kind)
 
-    asks = [lambda client=client, unit=unit: ask(client, unit[1]) for client, unit in zip(clients, units, strict=True)]  # type: ignore[misc]
+    asks = [partial(ask, client, unit_id) for client, (_, unit_id) in zip(clients, units, strict=True)]
     spent = await _for_a_while(asks, seconds, len(case.points))
     for client in clients:
         client.close()

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.app.window import CHUNKS
 from tests.system.books import Books, check_recorded, check_values, read_books, worst_hole
-from tests.system.meters import Meters, serving_meters
+from tests.system.meters import serving_meters
 from tests.system.site import Site, eventually, running_site
 
 PERIOD_S = 0.5
@@ -100,8 +100,9 @@ async def test_a_broker_that_stops_and_one_that_goes_silent_cost_nothing(
     books = check_all(site, watch, metrics)
     with capfd.disabled():
         print(  # noqa: T201
-            f"\nbroker stopped, then silent, 8 s each: {len(books.leaves)} leaves arrived, after {took_s['stopped']:.1f} "
-            f"and {took_s['silent']:.1f} s; worst hole {worst_hole(books):.2f} s of {PERIOD_S:g} s"
+            f"\nbroker stopped, then silent, 8 s each: {len(books.leaves)} leaves arrived, "
+            f"{took_s['stopped']:.1f} and {took_s['silent']:.1f} s after it came back; "
+            f"worst hole {worst_hole(books):.2f} s of {PERIOD_S:g} s"
         )
 
 

@@ -1,15 +1,17 @@
 """The database of projections: disposable, always made again from the logs."""
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, event, insert, inspect, select
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from gateway.carbon.figures import CALC_VERSION
 from gateway.errors import ConfigError
+from gateway.store.files import StoreFull
 from gateway.store.projections.tables import METADATA, PROJECTION_VERSION, meta
 
 _VERSIONS = {"projection_version": PROJECTION_VERSION, "calc_version": CALC_VERSION}
@@ -44,9 +46,17 @@ class Projections:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Give a transaction: all that is done in it is there afterwards, or, when it raises, nothing is."""
-        with self._engine.begin() as connection:
-            yield connection
+        """Give a transaction: all that is done in it is there afterwards, or, when it raises, nothing is.
+
+        Raises StoreFull when the disk has no room for it.
+        """
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except OperationalError as e:
+            if getattr(e.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+                raise
+            raise StoreFull(f"{self._path}: {e.orig}") from e
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:

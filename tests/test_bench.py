@@ -1,0 +1,100 @@
+"""The benchmark runs, says what it promises, and its figures are such as can be."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hil.bench.cases import CASES
+from hil.bench.report import TARGETS, judged, lines_of, target_lines
+from hil.bench.usage import percentile, usage_of
+
+ROOT = Path(__file__).parent.parent
+FIGURES = {"points_per_s", "cpu_s_per_million_points", "cores", "rss_mb"}
+
+
+def bench(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hil.bench", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def plausible(figures: dict[str, Any], *, cores: float) -> bool:
+    """Return whether the figures agree with each other and with a machine of so many cores."""
+    assert set(figures) >= FIGURES
+    used = figures["points_per_s"] * figures["cpu_s_per_million_points"] / 1e6
+    return bool(
+        figures["points_per_s"] > 0
+        and 0 <= figures["cores"] <= cores
+        and abs(used - figures["cores"]) < 0.2 + 0.3 * used
+        and 5 < figures["rss_mb"] < 1000
+    )
+
+
+@pytest.mark.alone
+def test_each_stage_and_the_whole_chain_have_figures() -> None:
+    done = bench("--quick", "--json", "--case", "meters10")
+    found = json.loads(done.stdout)
+    assert set(found) == {"machine", "versions", "seconds", "cases", "targets"}
+    assert {"python", "pymodbus", "aiomqtt", "mosquitto", "openssl"} <= set(found["versions"])
+    case = found["cases"]["meters10"]
+    assert set(case["stages"]) == {"poll", "decode", "seal", "mqtts", "ledger"}
+    for figures in (*case["stages"].values(), case["plain_library"], *case["end_to_end"]["processes"].values()):
+        assert plausible(figures, cores=1.5), figures
+    assert plausible(case["end_to_end"], cores=3.0)
+    assert set(case["end_to_end"]["processes"]) == {"plant", "broker", "collect", "seal", "forward", "ledger"}
+    assert case["end_to_end"]["errors"] == case["end_to_end"]["dropped_rows"] == case["end_to_end"]["refused"] == 0
+    assert case["plain_library"]["ratio_to_poll_and_decode"] > 1, "we are no slower than the library alone"
+
+
+@pytest.mark.alone
+def test_rows_are_followed_from_their_source_time_to_their_receipt() -> None:
+    found = json.loads(bench("--quick", "--json", "--case", "paced_6k").stdout)
+    timing = found["cases"]["paced_6k"]["end_to_end"]["timing"]
+    assert timing["devices"] == CASES["paced_6k"].meters
+    assert timing["rows"] >= CASES["paced_6k"].meters
+    for what in ("latency", "lag"):
+        assert 0 < timing[f"{what}_p50_s"] <= timing[f"{what}_p99_s"] <= timing[f"{what}_worst_s"] < 30
+    assert [target["case"] for target in found["targets"]] == ["paced_6k"]
+
+
+def test_an_unknown_case_is_refused_with_the_names_of_all() -> None:
+    said = bench("--case", "meters7", code=2).stderr
+    assert all(name in said for name in CASES)
+
+
+def test_each_target_is_of_a_case_and_says_when_it_is_missed() -> None:
+    """A figure better than the target is met, one that is worse is marked, in either direction."""
+    figures = {"cores": 1.0, "rss_mb": 1.0, "cpu_s_per_million_points": 1.0, "points_per_s": 1.0, "missed_ticks": 0.0}
+    chain = {**figures, "timing": {"latency_p99_s": 1.0, "jitter_p99_s": 1.0}}
+    cases = {target.case: {"end_to_end": chain, "stages": {"ledger": figures}} for target in TARGETS}
+    assert set(cases) <= set(CASES)
+    entries = judged(cases)
+    assert len(entries) == len(TARGETS)
+    for entry in entries:
+        better = entry["found"] <= entry["want"] if entry["at"] == "most" else entry["found"] >= entry["want"]
+        assert entry["met"] == better
+    assert sum("MISSED" in line for line in target_lines(entries)) == sum(not entry["met"] for entry in entries) > 0
+
+
+def test_the_table_tells_of_trouble() -> None:
+    figures = {"points_per_s": 1e6, "cpu_s_per_million_points": 0.5, "cores": 0.5, "rss_mb": 40.0}
+    chain = {**figures, "processes": {"collect": figures}, "errors": 3, "dropped_rows": 0, "refused": 0}
+    text = "\n".join(lines_of("meters1", {"about": "one", "stages": {"poll": figures}, "end_to_end": chain}))
+    assert "1,000,000" in text
+    assert "trouble: {'errors': 3}" in text
+
+
+def test_usage_is_that_of_the_process() -> None:
+    used = usage_of("self")
+    assert used.cpu_s > 0
+    assert 10 < used.rss_mb < 1000
+
+
+def test_a_percentile_is_one_of_the_values() -> None:
+    values = [1.0, 2.0, 3.0, 4.0]
+    assert [percentile(values, share) for share in (0.0, 0.25, 0.26, 0.5, 0.99, 1.0)] == [1, 1, 2, 2, 4, 4]

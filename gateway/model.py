@@ -171,6 +171,9 @@ class Role(enum.StrEnum):
     COUNT_TOTAL = "count_total"
 
 
+ENERGY_UNITS = ("Wh", "kWh", "MWh")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineColumn:
     """One counter of a production line.

@@ -67,7 +67,7 @@ class FaultyFiles:
 
     room: bytes that all files may have together; a write that does not fit is done in part, and raises StoreFull.
     deaf_to: sync of such a path does nothing: a fault to be found by whoever tests with this.
-    on_step: called after every change that a crash could undo, and before every sync.
+    on_step: called after every change that a crash could undo, and between two syncs.
     faults: which change (see `changes`) finds the disk `full`, and raises StoreFull, or `dying`, and raises LogError.
         A write is then done by half; what a sync was to write never gets to the disk, though it is still to be seen.
     """
@@ -79,6 +79,7 @@ class FaultyFiles:
         self.faults: dict[int, str] = {}
         self.locked = False
         self.changes = 0
+        self._checked = False
         self._inodes: dict[int, Inode] = {}
         self._names: dict[str, int] = {}
         self._durable_names: dict[str, int] = {}
@@ -158,9 +159,10 @@ class FaultyFiles:
         """Make a file's bytes or a folder's names durable."""
         if self.changes + 1 in self.faults and path in self._names:
             self._inodes[self._names[path]].dirty.clear()
-        self._step()
+        self._step(changed=False)
         if self.deaf_to is not None and self.deaf_to(path):
             return
+        self._checked = False
         if path in self._folders:
             for naming in [naming for naming in self._namings if naming.folder == path]:
                 self._apply(naming, self._durable_names)
@@ -243,10 +245,11 @@ class FaultyFiles:
         if naming.without and not (torn and folder_of(naming.without) != naming.folder):
             names.pop(naming.without, None)
 
-    def _step(self) -> None:
+    def _step(self, *, changed: bool = True) -> None:
         self.changes += 1
-        if self.on_step is not None:
+        if self.on_step is not None and (changed or not self._checked):
             self.on_step()
+        self._checked = True
         if (fault := self.faults.get(self.changes)) is not None:
             raise StoreFull("log: No space left on device") if fault == "full" else LogError("log: Input/output error")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.codec.bodies import factor_body, interval_body, line_body, readings_body, schema_body
@@ -429,7 +429,6 @@ def rows(draw: st.DrawFn, schema: Schema) -> Row:
     )
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_rows_come_out_as_they_went_in(data: st.DataObject) -> None:
     """Any rows of any schemas, through the body and the sealed leaf and back."""
@@ -446,25 +445,27 @@ DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30
 
 
 @st.composite
+def line_columns(draw: st.DrawFn) -> LineColumn:
+    role = draw(st.sampled_from(Role))
+    return LineColumn(
+        point=draw(TEXT),
+        unit=draw(st.sampled_from(ENERGY_UNITS) if role == Role.ENERGY else TEXT),
+        role=role,
+        modulus=draw(st.none() | DECIMALS),
+        rated_power_w=draw(st.none() | TIMES),
+        meter_class=draw(TEXT),
+        serial=draw(TEXT),
+    )
+
+
+@st.composite
 def lines(draw: st.DrawFn) -> LineSchema:
-    columns = [
-        LineColumn(
-            point=draw(TEXT),
-            unit=draw(TEXT),
-            role=draw(st.sampled_from(Role)),
-            modulus=draw(st.none() | DECIMALS),
-            rated_power_w=draw(st.none() | TIMES),
-            meter_class=draw(TEXT),
-            serial=draw(TEXT),
-        )
-        for _ in range(draw(st.integers(0, 3)))
-    ]
+    columns = draw(st.lists(line_columns(), max_size=3, unique_by=lambda column: (column.role, column.point)))
     return LineSchema(
         name=draw(TEXT), site=draw(TEXT), zone=draw(TEXT), period_s=draw(st.integers(1, 86_400)), columns=tuple(columns)
     )
 
 
-@settings(deadline=None)
 @given(lines(), st.data())
 def test_lines_and_their_intervals_come_out_as_they_went_in(line: LineSchema, data: st.DataObject) -> None:
     """Every digit of every counter, and the id under which it stands."""
@@ -489,7 +490,6 @@ def test_lines_and_their_intervals_come_out_as_they_went_in(line: LineSchema, da
     assert to_interval(leaf.body, line) == interval
 
 
-@settings(deadline=None)
 @given(
     factor=st.builds(
         lambda key, window, value, texts: Factor(
@@ -511,3 +511,18 @@ def test_lines_and_their_intervals_come_out_as_they_went_in(line: LineSchema, da
 )
 def test_factors_come_out_as_they_went_in(factor: Factor) -> None:
     assert to_factor(parse(seal("factor", factor_body(factor), clock=CLOCK)).body) == factor
+
+
+def test_a_line_that_counts_a_counter_twice_is_refused() -> None:
+    """Its energy would stand in the figure twice."""
+    column = LineColumn(point="m1.energy", unit="kWh", role=Role.ENERGY)
+    line = LineSchema(name="filling", site="", zone="DE", period_s=60, columns=(column, column))
+    with pytest.raises(TrustError, match="each counter once"):
+        parse(seal("schema", line_body(line), clock=CLOCK))
+
+
+def test_a_line_whose_energy_has_no_unit_of_energy_is_refused() -> None:
+    column = LineColumn(point="m1.energy", unit="m3", role=Role.ENERGY)
+    line = LineSchema(name="filling", site="", zone="DE", period_s=60, columns=(column,))
+    with pytest.raises(TrustError, match="want one of Wh, kWh, MWh"):
+        parse(seal("schema", line_body(line), clock=CLOCK))

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.app.channel import Channel, connect, listen
 from gateway.codec.frames import Message, pack_frame
-from gateway.errors import LinkError, LogError, TrustError
+from gateway.errors import ConfigError, LinkError, LogError, TrustError
 from tests.loops import on_both_loops
 
 Serve = Callable[[Channel], Coroutine[Any, Any, None]]
@@ -345,6 +345,17 @@ async def test_the_socket_is_for_its_owner_alone_unless_its_mode_says_otherwise(
     finally:
         os.umask(before)
         failed.cancel()
+
+
+@on_both_loops
+async def test_a_place_where_no_socket_can_be_is_a_config_error(tmp_path: Path) -> None:
+    """An operator's folder may be too deep for a unix socket; no restart would help."""
+    failed: Failed = asyncio.get_running_loop().create_future()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / ("d" * 110) / "x.sock", tmp_path / "file" / "x.sock"):
+        with pytest.raises(ConfigError, match=r"cannot listen: .*, want a short path"):
+            await listen(path, echo, failed=failed)
+    failed.cancel()
 
 
 @on_both_loops

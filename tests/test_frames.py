@@ -5,7 +5,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.codec.frames import (
@@ -166,7 +166,6 @@ ITEMS = (
 SENT = st.builds(lambda name, items: [name, *items], st.text(max_size=5), st.lists(ITEMS, max_size=4))
 
 
-@settings(deadline=None)
 @given(st.lists(SENT, max_size=4), st.lists(st.integers(1, 20), min_size=1, max_size=6))
 def test_any_messages_in_any_pieces_arrive_in_order(sent: list[Message], sizes: list[int]) -> None:
     stream = b"".join(map(pack_frame, sent))
@@ -179,7 +178,6 @@ def test_any_messages_in_any_pieces_arrive_in_order(sent: list[Message], sizes: 
     assert arrived == sent
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=5))
 def test_any_bytes_are_messages_or_refused(pieces: list[bytes]) -> None:
     """Nothing but TrustError leaves the reader, and the pieces make no difference."""
@@ -202,7 +200,6 @@ def test_any_bytes_are_messages_or_refused(pieces: list[bytes]) -> None:
         assert messages == bytewise[0]
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_stream_gives_messages_or_is_refused(data: st.DataObject) -> None:
     """Bytes overwritten in real frames."""
@@ -340,7 +337,6 @@ LEAVES = st.lists(
 ).map(tuple)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1), LEAVES, st.text(max_size=20))
 def test_any_log_message_comes_out_as_it_went_in(
     first: int, leaves: tuple[bytes | LeafHash, ...], checkpoint: str
@@ -352,7 +348,6 @@ def test_any_log_message_comes_out_as_it_went_in(
     assert unpack_leaves(pack_leaves(leaves)) == leaves
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80), st.data())
 def test_any_payload_is_a_log_message_or_refused(payload: bytes, data: st.DataObject) -> None:
     """Random bytes, and real ones with a byte changed."""

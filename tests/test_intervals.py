@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.app.intervals import MOST_DIGITS, LineIntervals, missing
@@ -190,7 +190,6 @@ EVENTS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(EVENTS)
 def test_boundaries_close_once_and_in_order_whatever_comes_when(
     events: list[tuple[str, int, set[str]]],

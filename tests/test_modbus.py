@@ -23,7 +23,7 @@ from gateway.drivers.modbus import Bus, ModbusDriver
 from gateway.drivers.modbus_pdu import EXCEPTIONS, READS, Request, read_pdu
 from gateway.errors import ConfigError, DeviceError
 from gateway.model import Kind, Order, Point, Quality, WireType
-from tests.modbus_peers import KINDS, Ask, Peer, driver_of, honest, stock_server, u16s, word
+from tests.modbus_peers import KINDS, Ask, Peer, crc16, driver_of, honest, stock_server, u16s, word
 
 GOOD, BAD = Quality.GOOD, Quality.BAD
 
@@ -279,12 +279,12 @@ async def test_a_silent_device_costs_two_time_outs_at_most_and_its_neighbours_go
             yield ask.reply()
 
     async with Peer(answer) as peer:
-        bus = Bus(peer.url, 0.1)
+        bus = Bus(peer.url, 0.2)
         dead = ModbusDriver(name="dead", points=u16s(0, 100, 200, 300), bus=bus, unit_id=9)
         alive = ModbusDriver(name="alive", points=u16s(0, 100), bus=bus, unit_id=1)
         started = time.monotonic()
         got = await asyncio.gather(dead.poll(samples=False), alive.poll(samples=False), return_exceptions=True)
-        assert time.monotonic() - started < 0.35
+        assert time.monotonic() - started < 0.75
         assert isinstance(got[0], DeviceError)
         assert not isinstance(got[1], BaseException)
         assert got[1].row.qualities is None
@@ -299,12 +299,12 @@ async def test_blocks_that_are_silent_do_not_starve_the_others() -> None:
         if ask.address >= 200:
             yield ask.reply()
 
-    async with Peer(answer) as peer, driver_of(peer.url, u16s(0, 100, 200, 300), timeout_s=0.05) as driver:
-        with pytest.raises(DeviceError, match=r"no reply in 0\.05 s"):
+    async with Peer(answer) as peer, driver_of(peer.url, u16s(0, 100, 200, 300), timeout_s=0.15) as driver:
+        with pytest.raises(DeviceError, match=r"no reply in 0\.15 s"):
             await driver.poll(samples=False)
         row = (await driver.poll(samples=False)).row
         assert row.values == (None, None, word(1, 200), word(1, 300))
-        assert row.status.count("no reply in 0.05 s") == 2
+        assert row.status.count("no reply in 0.15 s") == 2
 
 
 async def test_no_connection_is_an_error_at_once_and_not_for_each_device() -> None:
@@ -316,7 +316,7 @@ async def test_no_connection_is_an_error_at_once_and_not_for_each_device() -> No
         for driver in drivers:
             with pytest.raises(DeviceError, match="cannot connect to tcp://127"):
                 await driver.poll(samples=False)
-        assert time.monotonic() - started < 0.4
+        assert time.monotonic() - started < 2
 
 
 async def test_a_host_that_does_not_answer_a_connection_costs_one_time_out_for_all_its_devices() -> None:
@@ -331,7 +331,7 @@ async def test_a_host_that_does_not_answer_a_connection_costs_one_time_out_for_a
             polls = [driver.poll(samples=False) for driver in drivers]
             got = await asyncio.gather(*polls, return_exceptions=True)
             assert all(isinstance(error, DeviceError) for error in got)
-            assert time.monotonic() - started < 0.6
+            assert time.monotonic() - started < 0.9
             await bus.close()
 
 
@@ -346,6 +346,18 @@ async def test_a_serial_port_that_is_not_there_is_an_error_of_the_device() -> No
     async with driver_of("serial:///dev/no-such-tty?baudrate=9600", u16s(0)) as driver:
         with pytest.raises(DeviceError, match="cannot connect"):
             await driver.poll(samples=False)
+
+
+async def test_a_poll_that_is_cancelled_while_it_connects_leaves_no_port_locked() -> None:
+    async with Peer(honest, "serial") as peer, driver_of(peer.url, u16s(3)) as driver:
+        for turns in range(6):
+            poll = asyncio.create_task(driver.poll(samples=False))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            poll.cancel()
+            await asyncio.gather(poll, return_exceptions=True)
+            await driver._bus.close()
+        assert (await driver.poll(samples=False)).row.values == (word(1, 3),)
 
 
 async def test_a_device_that_comes_back_is_read_again() -> None:
@@ -395,13 +407,13 @@ async def test_an_error_never_carries_an_old_value(kind: str) -> None:
             yield ask.reply()
 
     peer = Peer(honest, kind)
-    async with peer, driver_of(peer.url, u16s(0, 500), timeout_s=0.1) as driver:
+    async with peer, driver_of(peer.url, u16s(0, 500), timeout_s=0.2) as driver:
         assert (await driver.poll(samples=False)).row.values == (word(1, 0), word(1, 500))
         peer.answer = nothing
         for _ in range(2):
             row = (await driver.poll(samples=False)).row
             assert (row.values, row.qualities) == ((word(1, 0), None), (GOOD, BAD))
-            assert "FC3 500+1: no reply in 0.1 s" in row.status
+            assert "FC3 500+1: no reply in 0.2 s" in row.status
         peer.answer = honest
         row = (await driver.poll(samples=False)).row
         assert (row.values, row.qualities, row.status) == ((word(1, 0), word(1, 500)), None, "")
@@ -419,10 +431,10 @@ async def test_a_time_out_does_not_make_a_row_look_newer_than_its_replies() -> N
         if ask.address == 0:
             yield ask.reply()
 
-    async with Peer(answer) as peer, driver_of(peer.url, u16s(0, 500), timeout_s=0.2) as driver:
+    async with Peer(answer) as peer, driver_of(peer.url, u16s(0, 500), timeout_s=1) as driver:
         started = time.time_ns()
         row = (await driver.poll(samples=False)).row
-        assert started <= row.source_time_ns < started + 100_000_000
+        assert started <= row.source_time_ns < started + 900_000_000
 
 
 COUNTERS = [
@@ -590,44 +602,45 @@ def tricked(ask: Ask, trick: str, extra: bytes) -> list[bytes | None]:
     return tricks[trick]
 
 
+async def busy_run(peer: Peer, functions: list[int]) -> None:
+    """Call every public method of a driver and of its bus, whatever the device answers."""
+    points = [point(f"p{i}", WireType.BIT if f < 3 else WireType.U16, 300 * i, f) for i, f in enumerate(functions)]
+    async with peer:
+        bus = Bus(peer.url, 0.01)
+        driver = ModbusDriver(name="m", points=[*points, *u16s(*range(20))], bus=bus, unit_id=1)
+        for _ in range(3):
+            try:
+                await driver.poll(samples=True)
+                await bus.read(Request(unit_id=2, function=4, address=9, count=3))
+            except DeviceError:
+                continue
+        await bus.close()
+        await driver.close()
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=15, deadline=None)
-@given(data=st.data())
-def test_only_reads_are_ever_on_the_wire(kind: str, data: st.DataObject) -> None:
+def test_only_reads_are_ever_on_the_wire(kind: str) -> None:
     """Whatever a device answers, each byte that leaves belongs to a request with function code 1 to 4."""
-    tricks = st.sampled_from(["good", "refuse", "silent", "garbage", "wrong", "close"])
-    script = data.draw(st.lists(st.tuples(tricks, st.binary(max_size=12)), min_size=1, max_size=25))
-    functions = data.draw(st.lists(st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=6))
-
-    async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
-        trick, extra = script[len(peer.asked) % len(script)]
-        for chunk in tricked(ask, trick, extra):
-            yield chunk
-
-    async def run() -> None:
-        async with peer:
-            bus = Bus(peer.url, 0.01)
-            points = [
-                point(f"p{i}", WireType.BIT if f < 3 else WireType.U16, 300 * i, f) for i, f in enumerate(functions)
-            ]
-            driver = ModbusDriver(name="m", points=[*points, *u16s(*range(20))], bus=bus, unit_id=1)
-            for _ in range(3):
-                try:
-                    await driver.poll(samples=True)
-                    await bus.read(Request(unit_id=2, function=4, address=9, count=3))
-                except DeviceError:
-                    continue
-            await bus.close()
-            await driver.close()
-
-    peer = Peer(answer, kind)
-    asyncio.run(run())
-    assert peer.asked
-    # Peer's own cutting asserts the CRC; here: no byte that is not part of a whole request.
     size = 12 if kind == "tcp" else 8
-    assert len(peer.wire) % size == 0
-    for at in range(0, len(peer.wire), size):
-        frame = bytes(peer.wire[at : at + size])
-        if kind == "tcp":
-            assert frame[2:6] == b"\0\0\0\6"
-        assert frame[7 if kind == "tcp" else 1] in {1, 2, 3, 4}
+    seen: set[int] = set()
+    tricks = st.sampled_from(["good", "refuse", "silent", "garbage", "wrong", "close"])
+    scripts = st.lists(st.tuples(tricks, st.binary(max_size=12)), min_size=1, max_size=25)
+
+    @settings(max_examples=20, deadline=None)
+    @given(scripts, st.lists(st.sampled_from([1, 2, 3, 4]), min_size=1, max_size=6))
+    def run(script: list[tuple[str, bytes]], functions: list[int]) -> None:
+        async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+            trick, extra = script[len(peer.asked) % len(script)]
+            for chunk in tricked(ask, trick, extra):
+                yield chunk
+
+        peer = Peer(answer, kind)
+        asyncio.run(busy_run(peer, functions))
+        assert len(peer.wire) % size == 0, "there is no byte that is not part of a request"
+        for at in range(0, len(peer.wire), size):
+            frame = bytes(peer.wire[at : at + size])
+            assert frame[2:6] == b"\0\0\0\6" if kind == "tcp" else frame[-2:] == crc16(frame[:-2])
+            seen.add(frame[7 if kind == "tcp" else 1])
+
+    run()
+    assert seen == {1, 2, 3, 4}

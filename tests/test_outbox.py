@@ -274,7 +274,7 @@ def test_rows_are_joined_until_they_are_flushed() -> None:
     assert [found.values[0] for found in rows_of(body, {SCHEMA.id: SCHEMA})] == list(range(10))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.builds(
@@ -476,7 +476,7 @@ class OutboxAndSeal(RuleBasedStateMachine):
         assert kinds == {body.split()[0].decode() for body in gone}
 
 
-OutboxAndSeal.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=50)
+OutboxAndSeal.TestCase.settings = settings(max_examples=40, stateful_step_count=50)
 TestNothingIsLostOrReorderedButWhatIsCounted = OutboxAndSeal.TestCase
 
 

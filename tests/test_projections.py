@@ -135,9 +135,13 @@ def test_numbers_are_kept_exactly(db: Projections) -> None:
 
 
 def test_a_transaction_that_fails_leaves_nothing(db: Projections) -> None:
-    with pytest.raises(RuntimeError, match="stop"), db.writing() as connection:
-        fill(connection, LEAVES)
-        raise RuntimeError("stop")
+    def fail() -> None:
+        with db.writing() as connection:
+            fill(connection, LEAVES)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
     with db.reading() as connection:
         assert book.gateways(connection) == []
 

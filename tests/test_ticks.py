@@ -1,7 +1,7 @@
 """Ticks and the circuit breaker, under clocks that stand, run, and are stepped both ways."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.app.ticks import NS, Breaker, Ticker, next_tick
@@ -99,7 +99,6 @@ def test_a_period_as_long_as_the_interval_takes_every_boundary() -> None:
 PERIODS = st.sampled_from([MS, 250 * MS, NS, 5 * NS, 20 * NS, MINUTE])
 
 
-@settings(deadline=None)
 @given(PERIODS, st.lists(st.integers(0, 3 * MINUTE), min_size=1, max_size=40))
 def test_no_boundary_is_ever_skipped_whatever_the_polls_take(period_ns: int, waits: list[int]) -> None:
     """The newest boundary since the last tick is returned just when there is one; the ticks add up."""
@@ -162,7 +161,6 @@ def test_a_tick_taken_after_a_step_back_is_on_the_grid_even_without_realigning()
     assert it.due_ns == NOON - DAY + NS
 
 
-@settings(deadline=None)
 @given(PERIODS, st.lists(st.integers(-DAY, DAY) | st.integers(-2 * NS, 2 * NS), max_size=30))
 def test_whatever_the_clock_does_a_device_is_due_within_a_period_and_a_second(period_ns: int, steps: list[int]) -> None:
     it = ticker(period_ns=period_ns)
@@ -236,7 +234,6 @@ def test_a_clock_stepped_back_does_not_keep_a_device_from_being_asked(back_ns: i
     assert breaker.allows(NOON - back_ns)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(-DAY, DAY)), max_size=50))
 def test_the_breaker_asks_again_within_its_bound_whatever_happens(events: list[tuple[bool, int]]) -> None:
     breaker, now, in_a_row = Breaker(), NOON, 0

@@ -8,7 +8,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from gateway.app.broker import running_broker
 from gateway.app.isolation import die_with_us
 from gateway.app.metrics import read_metrics
+from gateway.app.snapshot import LineSums, Snapshot
 from gateway.app.supervisor import Child, wattseal
 from gateway.errors import GatewayError
 from gateway.north.pki import make_dev_ca
@@ -106,30 +107,6 @@ _DEVICES = (
     ("filler", "abb-b23", 4, 800_000),
     ("plc", "wattseal-plant-plc", 5, None),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """What the demo shows at one moment.
-
-    metrics: every process' own, by name. line: sums of the line over the last intervals, or None yet.
-    """
-
-    elapsed_s: float
-    readings_per_s: float
-    metrics: Mapping[str, float]
-    line: "LineSums | None"
-    faulty: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineSums:
-    """Energy, CO2e and units of the line, in all and per unit of late."""
-
-    energy_kwh: float
-    co2e_kg: float
-    units: float
-    kg_per_unit_now: float | None
 
 
 @dataclass(slots=True)
@@ -258,9 +235,7 @@ async def running_site(folder: Path, *, seed: int = 1) -> AsyncIterator[Site]:
 
 async def settled(site: Site, *, within_s: float = 20.0) -> dict[str, float]:
     """End collect, then wait until the ledger has a receipt out for every leaf; return the last metrics."""
-    collect: Mapping[str, float] = {}
-    with contextlib.suppress(OSError, TimeoutError):
-        collect = await read_metrics(site.run_folder / "collect.metrics.sock")
+    before = await site.metrics()
     site.children["collect"].released = True
     await site.children["collect"].stop()
     metrics: dict[str, float] = {}
@@ -272,7 +247,7 @@ async def settled(site: Site, *, within_s: float = 20.0) -> dict[str, float]:
                 if size > 0 and size == metrics.get("wattseal_seal_receipt_size"):
                     break
                 await asyncio.sleep(0.1)
-    return {**collect, **metrics}
+    return {**before, **metrics}
 
 
 async def run_demo(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.app.keys import read_signer, read_verifier
 from gateway.carbon.evidence import ProvenLeaf
 from gateway.carbon.export import LogPart, build
 from gateway.carbon.form import Subject
@@ -21,7 +22,7 @@ from gateway.store.files import RealFiles
 from gateway.store.projections import Connection, Projections
 from gateway.store.segments import Log
 from gateway.store.view import steadily, view
-from gateway.tlog.note import Signer, Verifier
+from gateway.tlog.note import SignatureKind, Verifier
 
 MOST_FILES = 10_000
 MOST_BYTES = 4 << 30
@@ -57,7 +58,7 @@ def _gather(config: LedgerConfig, wish: Wish) -> dict[str, bytes]:
     try:
         with book.reading() as connection:
             subject = _subject(connection, wish, opened)
-            signer = Signer.from_text(config.ledger.key.read_text(encoding="utf-8"))
+            signer = read_signer(config.ledger.key, "ledger.key", name=config.origin)
             return build(
                 subject,
                 gateways={
@@ -74,7 +75,8 @@ def _gather(config: LedgerConfig, wish: Wish) -> dict[str, bytes]:
 
 
 def _key(config: LedgerConfig, gateway: str) -> Verifier:
-    return Verifier.from_vkey(config.gateways[gateway].key.read_text(encoding="utf-8").strip())
+    where, path = f"gateways.{gateway}.key", config.gateways[gateway].key
+    return read_verifier(path, where, kind=SignatureKind.NOTE, name=f"wattseal/{gateway}")
 
 
 def _subject(connection: Connection, wish: Wish, logs: Mapping[str, Log]) -> Subject:
@@ -106,7 +108,7 @@ def _gateway_part(connection: Connection, subject: Subject, name: str, log: Log,
         span = tables.settled_range(connection, name, line, start_ns=subject.start_ns, end_ns=subject.end_ns)
         if span is None:
             continue
-        for row in tables.intervals(connection, name, line, first=span[0], last=span[1]):
+        for row in tables.intervals(connection, name, line, first=span[0], last=min(span[1], log.signed - 1)):
             wanted.add(row.leaf_index)
             used.add(row.schema_id)
     wanted |= {index for index, schema in tables.schemas(connection, name) if schema.id in used}

@@ -13,13 +13,15 @@ REST = 60
 class Room:
     """One log's budget. It counts whole bundles: the newest, of which nothing can be deleted yet, comes on top.
 
+    Deleting begins a little below it, so that as a rule there is room before anything must be refused.
+
     keep_bytes: how much of what has a receipt stays all the same, less where the budget or the disk is smaller.
     drop_readings: whether bodies without a receipt may go, bulk readings alone.
     """
 
     def __init__(self, log: Log, *, budget_bytes: int, keep_bytes: int, drop_readings: bool) -> None:
         self._log, self.budget_bytes, self._drop_readings = log, budget_bytes, drop_readings
-        self._target_bytes = budget_bytes * 9 // 10
+        self._begin_bytes, self._target_bytes = budget_bytes * 19 // 20, budget_bytes * 9 // 10
         self._keep_bytes = min(keep_bytes, self._target_bytes)
         self._receipt: tuple[bytes, int] | None = None
         self._rest = 0
@@ -27,7 +29,11 @@ class Room:
     @property
     def is_over(self) -> bool:
         """Whether the budget is used up."""
-        return self._log.body_bytes - self._log.growing_bytes > self.budget_bytes
+        return self._whole_bytes > self.budget_bytes
+
+    @property
+    def _whole_bytes(self) -> int:
+        return self._log.body_bytes - self._log.growing_bytes
 
     def give_up_reserve(self) -> None:
         """Remove all that has a receipt: the disk is fuller than the budget foresaw."""
@@ -52,11 +58,11 @@ class Room:
         if self._receipt is not None:
             self.store_receipt(*self._receipt)  # forward may have no reason to bring it again
         self._rest = max(0, self._rest - 1)
-        if not self.is_over or self._rest:
+        if self._whole_bytes <= self._begin_bytes or self._rest:
             return None
         growing_bytes = self._log.growing_bytes
         self._log.prune(self._keep_bytes + growing_bytes)
-        if not self.is_over or not self._drop_readings:
+        if self._whole_bytes <= self._begin_bytes or not self._drop_readings:
             return None
         try:
             return self._log.drop(_is_kept, self._target_bytes + growing_bytes, say=say)

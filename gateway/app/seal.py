@@ -22,10 +22,10 @@ IDLE_S = 10.0
 
 
 class SealServer:
-    """Serves one Sealer on two sockets."""
+    """Serves one Sealer on two sockets. idle_s: how long a read waits for something new."""
 
-    def __init__(self, sealer: Sealer, log: FilteringBoundLogger) -> None:
-        self._sealer, self._log = sealer, log
+    def __init__(self, sealer: Sealer, log: FilteringBoundLogger, *, idle_s: float = IDLE_S) -> None:
+        self._sealer, self._log, self._idle_s = sealer, log, idle_s
         self._grown = asyncio.Condition()
         self._collect: Channel | None = None
         self._stalled: int | None = None
@@ -124,7 +124,7 @@ class SealServer:
 
     async def _read(self, channel: Channel, first: int, most_bytes: int) -> None:
         try:
-            async with asyncio.timeout(IDLE_S), self._grown:
+            async with asyncio.timeout(self._idle_s), self._grown:
                 await self._grown.wait_for(lambda: self._sealer.signed > first)
         except TimeoutError:
             await channel.send(["idle"])
@@ -192,12 +192,15 @@ async def run_seal(config: GatewayConfig, *, isolated: bool) -> None:
 
 async def _serve(config: GatewayConfig, sealer: Sealer, log: FilteringBoundLogger) -> None:
     server = SealServer(sealer, log)
-    inlet = await listen(config.run_folder / "inlet.sock", server.inlet, failed=server.failed, mode=0o660)
-    outlet = await listen(config.run_folder / "outlet.sock", server.outlet, failed=server.failed, mode=0o660)
-    metrics = await serve_metrics("seal", sealer.counts, socket=config.run_folder / "seal.metrics.sock")
-    log.info("seal.ready", size=sealer.signed, receipted=sealer.receipted, isolated=bool(sealer.counts.isolated))
+    listeners: list[asyncio.Server] = []
     try:
+        for name, serve in (("inlet", server.inlet), ("outlet", server.outlet)):
+            path = config.run_folder / f"{name}.sock"
+            listeners.append(await listen(path, serve, failed=server.failed, mode=0o660))
+        socket = config.run_folder / "seal.metrics.sock"
+        listeners += await serve_metrics("seal", sealer.counts, socket=socket)
+        log.info("seal.ready", size=sealer.signed, receipted=sealer.receipted, isolated=bool(sealer.counts.isolated))
         await server.beat(config.seal.checkpoint_s)
     finally:
-        for listener in (inlet, outlet, *metrics):
+        for listener in listeners:
             listener.close()

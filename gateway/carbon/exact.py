@@ -6,7 +6,7 @@ taken) and `ratio` (a figure at output). Everything else runs in EXACT, which ra
 
 import decimal
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -28,7 +28,7 @@ EXACT = decimal.Context(
 OUTPUT_PLACES = 6
 """Decimal places of a figure at output, as of kg CO2e per unit."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC; aware, it would write its offset
 
 
 def whole(value: Decimal) -> int:
@@ -74,6 +74,5 @@ def text(value: Decimal) -> str:
 def utc(t_ns: int) -> str:
     """Return UTC nanoseconds, as a leaf may hold them, as ISO 8601 with Z; a fraction only where there is one."""
     seconds, fraction = divmod(t_ns, 1_000_000_000)
-    stands = _EPOCH + timedelta(seconds=seconds)
-    part = f".{fraction:09d}" if fraction else ""
-    return f"{stands:%Y-%m-%dT%H:%M:%S}{part}Z"
+    stands = (_EPOCH + timedelta(seconds=seconds)).isoformat()
+    return f"{stands}.{fraction:09d}Z" if fraction else f"{stands}Z"

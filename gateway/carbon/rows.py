@@ -117,7 +117,7 @@ def _fields(figure: Figure, line: LineFigure | None) -> Iterator[str]:
 
 
 def _word(said: str) -> str:
-    return "'" + said if said[:1] in {"=", "+", "-", "@"} else said
+    return "'" + said if said.startswith(("=", "+", "-", "@")) else said
 
 
 def _number(value: Decimal | None) -> str:

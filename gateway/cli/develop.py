@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from gateway.app.demo import Snapshot
+    from gateway.app.snapshot import Snapshot
 
 
 @click.command("dev-ca")

@@ -9,7 +9,20 @@ from typing import Any
 
 from gateway.codec.pack import shown
 from gateway.errors import TrustError
-from gateway.model import Column, Factor, Interval, LineColumn, LineSchema, Quality, Role, Row, Sample, Schema, Value
+from gateway.model import (
+    ENERGY_UNITS,
+    Column,
+    Factor,
+    Interval,
+    LineColumn,
+    LineSchema,
+    Quality,
+    Role,
+    Row,
+    Sample,
+    Schema,
+    Value,
+)
 
 _Check = Callable[[Any], bool]
 
@@ -171,6 +184,8 @@ def _line_schema(body: Mapping[str, Any]) -> LineSchema:
             raise ValueError("modulus: want a decimal string or nil")
         if rated_power_w is not None and not _int(rated_power_w):
             raise ValueError("rated_power_w: want a whole number or nil")
+        if role == Role.ENERGY and unit not in ENERGY_UNITS:
+            raise ValueError(f"unit: want one of {', '.join(ENERGY_UNITS)} for energy")
         columns.append(
             LineColumn(
                 point=_clean(point),
@@ -182,6 +197,8 @@ def _line_schema(body: Mapping[str, Any]) -> LineSchema:
                 serial=_clean(serial),
             )
         )
+    if len({(column.role, column.point) for column in columns}) < len(columns):
+        raise ValueError("columns: want each counter once, or it would count twice")
     return LineSchema(
         name=_clean(head["name"]),
         site=_clean(head["site"]),

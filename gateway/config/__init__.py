@@ -26,7 +26,7 @@ from gateway.config.sections import (
     Template,
 )
 from gateway.errors import ConfigError
-from gateway.model import Kind, LineColumn, LineSchema, Point, Role, WireType
+from gateway.model import ENERGY_UNITS, Kind, LineColumn, LineSchema, Point, Role, WireType
 
 __all__ = [
     "DeviceSection",
@@ -177,7 +177,6 @@ def _line(key: str, section: LineSection, config: GatewayConfig, name: str) -> L
     )
 
 
-_ENERGY_UNITS = ("Wh", "kWh", "MWh")
 _EXACT = Context(prec=60, traps=[Inexact])  # 20 digits of a modulus times 28 of a scale
 
 
@@ -188,8 +187,8 @@ def _column(point: str, role: Role, where: str, config: GatewayConfig) -> LineCo
     found = template.points.get(register) if template else None
     if section is None or found is None or found.kind != Kind.COUNTER:
         raise ConfigError(f"{where}: got {point!r}, want <device>.<point> of a counter")
-    if role == Role.ENERGY and found.unit not in _ENERGY_UNITS:
-        raise ConfigError(f"{where}: got {point!r} in {found.unit!r}, want one of {', '.join(_ENERGY_UNITS)}")
+    if role == Role.ENERGY and found.unit not in ENERGY_UNITS:
+        raise ConfigError(f"{where}: got {point!r} in {found.unit!r}, want one of {', '.join(ENERGY_UNITS)}")
     modulus = None if found.modulus is None else _EXACT.multiply(Decimal(found.modulus), Decimal(found.scale))
     return LineColumn(
         point=point,

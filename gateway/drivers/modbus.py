@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
-from gateway.codec.planner import SPACE, Block, Limits, plan, size_of
+from gateway.codec.planner import Limits
 from gateway.codec.registers import Decoder, Qualities, exact, raw_of, store_of
 from gateway.drivers.driver import Poll
 from gateway.drivers.modbus_bus import Bus
-from gateway.drivers.modbus_pdu import OwedError, RefusedError, Request, SilentError, UnreachableError
+from gateway.drivers.modbus_parts import Part, Parts
+from gateway.drivers.modbus_pdu import OwedError, RefusedError, SilentError, UnreachableError
 from gateway.errors import ConfigError, DeviceError
 from gateway.model import Column, Kind, Point, Quality, Row, Sample, Schema
 
@@ -30,30 +31,8 @@ _MAX_REFUSALS: Final = 32
 _MAX_SILENCES: Final = 2
 # How much sooner than else what was learnt is rechecked after a reconnection: it may be another device.
 _SOONER: Final = 10
-_MAX_FENCES: Final = 8
 _MAX_STATUS: Final = 400
 _NO_VALUE: Final = "no value"
-
-
-@dataclass(slots=True)
-class _Part:
-    """One block, and how the latest poll went for it.
-
-    single: it has no smaller parts. fences: see `Line.ask`. fault: why there is no reply, "" if there is.
-    refused, owed: it can be tried in parts, for good or for now.
-    absent: the device does not have it; not asked until the plan is rechecked.
-    """
-
-    block: Block
-    request: Request
-    single: bool
-    fences: tuple[Request, ...]
-    reply: bytes | None = None
-    fault: str = ""
-    refused: bool = False
-    owed: bool = False
-    silent: bool = False
-    absent: bool = False
 
 
 @dataclass(slots=True)
@@ -104,11 +83,11 @@ class ModbusDriver:
         self._index = {point.name: i for i, point in enumerate(self._points)}
         self._counters = [i for i, point in enumerate(self._points) if point.kind is Kind.COUNTER]
         self._bus = bus
-        self._unit_id = unit_id
         self._limits = limits or Limits()
+        self._make = Parts(unit_id, self._limits)
         self._clock = clock
         self._recheck_s = recheck_s
-        self._use(self._planned(self._points, self._limits))
+        self._use(self._make.planned(self._points))
         self._learnt_at: float | None = None
         self._connects = 0
         self._closed = False
@@ -136,34 +115,14 @@ class ModbusDriver:
             self._closed = True
             await self._bus.leave()
 
-    def _part(self, block: Block) -> _Part:
-        request = Request(unit_id=self._unit_id, function=block.function, address=block.address, count=block.count)
-        single = not block.split()
-        return _Part(block, request, single=single, fences=self._fences(request) if single else ())
-
-    def _fences(self, request: Request) -> tuple[Request, ...]:
-        """Return reads of other sizes around the same registers, none that a plan could not have either."""
-        address, count, limits = request.address, request.count, self._limits
-        most = min(count + limits.max_gap, limits.most(request.function), SPACE - address)
-        counts = [*range(count - 1, 0, -1), *range(count + 1, most + 1)]
-        by_size = {size_of(request.function, c): c for c in reversed(counts)}
-        return tuple(
-            replace(request, count=c)
-            for size, c in reversed(by_size.items())
-            if size != request.size and not limits.forbids(request.function, address, address + c)
-        )[:_MAX_FENCES]
-
-    def _ordered(self) -> list[_Part]:
+    def _ordered(self) -> list[Part]:
         """Return what to ask for, in which order: a device that wants one gets it.
 
         Else what was silent comes last, so that it cannot starve the rest.
         """
         return self._parts if self._limits.keep_order else sorted(self._parts, key=attrgetter("silent"))
 
-    def _planned(self, points: Sequence[Point], limits: Limits) -> list[_Part]:
-        return [self._part(block) for block in plan(points, limits)]
-
-    def _use(self, parts: list[_Part]) -> None:
+    def _use(self, parts: list[Part]) -> None:
         """Read the device by these blocks from now on."""
         self._parts = parts
         self._decoder = Decoder(self._points, [part.block for part in parts])
@@ -173,10 +132,10 @@ class ModbusDriver:
         age_s = asyncio.get_running_loop().time() - learnt_at
         reconnected = self._bus.connects != self._connects
         if age_s > (self._recheck_s / _SOONER if reconnected else self._recheck_s):
-            self._use(self._planned(self._points, self._limits))
+            self._use(self._make.planned(self._points))
             self._learnt_at = None
 
-    async def _ask(self, part: _Part, current: _Round) -> None:
+    async def _ask(self, part: Part, current: _Round) -> None:
         """Read one block; whatever happens, the part says it."""
         part.reply = None
         part.refused = part.owed = False
@@ -195,7 +154,7 @@ class ModbusDriver:
         current.spoke = True
         part.silent = False
 
-    def _note(self, part: _Part, error: DeviceError, current: _Round) -> None:
+    def _note(self, part: Part, error: DeviceError, current: _Round) -> None:
         """Draw the consequences of a block that failed."""
         part.fault = str(error)
         current.why = current.why or part.fault
@@ -217,10 +176,10 @@ class ModbusDriver:
         if current.silences >= _MAX_SILENCES or isinstance(error, UnreachableError):
             current.over = part.fault
 
-    async def _read_parts(self, current: _Round) -> list[_Part]:
+    async def _read_parts(self, current: _Round) -> list[Part]:
         """Read in parts what could not be read whole, and return the parts for the next poll."""
-        now: list[_Part] = []
-        following: list[_Part] = []
+        now: list[Part] = []
+        following: list[Part] = []
         current.refusals = 0
         if any(part.refused for part in self._parts):
             self._learnt_at = asyncio.get_running_loop().time()
@@ -228,41 +187,24 @@ class ModbusDriver:
         for part in self._ordered():
             leaves = await self._shrink(part, current)
             now += leaves
-            following += self._merged(leaves) if part.refused else [part]
+            following += self._make.merged(leaves) if part.refused else [part]
         self._use(now)
         if all(part.absent for part in now):
             # Then it is not a matter of registers: the device says so to everything, and gets another chance.
-            return self._planned(self._points, self._limits)
+            return self._make.planned(self._points)
         return following
 
-    async def _shrink(self, part: _Part, current: _Round) -> list[_Part]:
+    async def _shrink(self, part: Part, current: _Round) -> list[Part]:
         """Halve a block that was refused or is owed until what remains is read, or is what the device does not have."""
         part.absent = part.absent or (part.refused and part.single)
         if part.single or not (part.refused or part.owed) or current.refusals >= _MAX_REFUSALS:
             return [part]
-        leaves: list[_Part] = []
+        leaves: list[Part] = []
         for block in part.block.split():
-            half = self._part(block)
+            half = self._make.of(block)
             await self._ask(half, current)
             leaves += await self._shrink(half, current)
         return leaves
-
-    def _merged(self, leaves: list[_Part]) -> list[_Part]:
-        """Return leaves with those joined again that lie around registers the device does not have.
-
-        Where nothing is absent, the block was too long or had a hole between its points: leaves are left as they are.
-        """
-        absent = [leaf for leaf in leaves if leaf.absent]
-        points = tuple(point for leaf in leaves if not leaf.absent for point in leaf.block.points)
-        if not absent or not points:
-            return leaves
-        own = [Block((point,)).range for point in points]
-        holes = tuple(
-            hole
-            for hole in (leaf.block.range for leaf in absent)
-            if not any(first <= hole[2] and hole[1] <= last for _, first, last in own)
-        )
-        return [*self._planned(points, replace(self._limits, never=self._limits.never + holes)), *absent]
 
     def _reading(self, current: _Round, *, samples: bool) -> Poll:
         """Decode what has come."""

@@ -9,8 +9,9 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pymodbus.transport.serialtransport import create_serial_connection
 
-from gateway.drivers.modbus_line import Late, Line, RtuLine, SerialLine, TcpLine
+from gateway.drivers.modbus_line import Line, TcpLine
 from gateway.drivers.modbus_pdu import OwedError, RefusedError, Request, SilentError, UnreachableError
+from gateway.drivers.modbus_rtu import Late, RtuLine, SerialLine
 from gateway.errors import ConfigError, DeviceError
 
 # After so many requests without a byte in reply, a TCP connection may be a dead one that nobody closed.
@@ -116,12 +117,11 @@ class Bus:
             # Modbus over Serial Line V1.02, 2.5.1.1: 11 bits a character; above 19200 Bd a fixed 1.75 ms.
             gap_s = max(3.5 * 11 / baudrate, 0.00175)
             port = SerialLine(self._timeout_s, gap_s=gap_s, quiet_s=gap_s, late=self._late)
-            await create_serial_connection(
+            # It does not suspend, so nothing can cancel it and leave the port locked.
+            transport, _ = await create_serial_connection(
                 loop, lambda: port, self._parts.path, baudrate=baudrate, bytesize=8, parity=parity, stopbits=stopbits
             )
-            # The transport reports to the line in the loop's next turns; before that it cannot be closed either.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            port.connection_made(transport)
             return port
         line: Line
         if self._parts.scheme == "tcp":

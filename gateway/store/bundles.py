@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from gateway.errors import LogError
 from gateway.store.files import Files
-from gateway.store.tiles import ENTRIES, HEIGHT, PART, Write, tile_path
+from gateway.store.tiles import ENTRIES, HEIGHT, Write, stored, tile_path
 
 MOST_LEAF_BYTES = 65_535
 DROPPED_COST = 34
@@ -130,7 +130,7 @@ class Bundles:
         if offsets is None or last == place:
             return [None] * (last - place), room
         start = offsets[place]
-        content = self._files.read(self._path(index), start, offsets[last] - start)
+        content = stored(self._files, ENTRIES, index, start, offsets[last] - start)
         if content is None or len(content) != offsets[last] - start:
             raise LogError(f"log: {tile_path(ENTRIES, index)}: is shorter than it was")
         return [content[offsets[at] + 2 - start : offsets[at + 1] - start] or None for at in range(place, last)], room
@@ -165,7 +165,3 @@ class Bundles:
         if len(self._cache) > _CACHED_OFFSETS:
             self._cache.popitem(last=False)
         return kept
-
-    def _path(self, index: int) -> str:
-        path = tile_path(ENTRIES, index)
-        return path + PART if index == self._settled // self._width else path

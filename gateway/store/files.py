@@ -153,10 +153,14 @@ class RealFiles:
         """Return bytes of a file, None when it is not there."""
         try:
             with _narrowed(path):
-                handle = self._handle(path, os.O_RDWR)
-                if count < 0:
-                    count = max(0, os.fstat(handle).st_size - start)
-                return _read(handle, start, count)
+                handle = self._open.get(path)
+                if handle is not None:
+                    return _read(handle, start, count)
+                handle = os.open(self._at(path), os.O_RDONLY)  # all that a reader beside the writer may do
+                try:
+                    return _read(handle, start, count)
+                finally:
+                    os.close(handle)
         except FileNotFoundError:
             return None
 
@@ -165,7 +169,7 @@ class RealFiles:
         with _narrowed(path):
             if (folder := folder_of(path)) not in self._durable_folders:
                 self._make_folder(folder)
-            handle = self._handle(path, os.O_RDWR | os.O_CREAT)
+            handle = self._handle(path)
             rest, place = memoryview(content), start
             while rest:
                 done = os.pwrite(handle, rest, place)
@@ -203,10 +207,10 @@ class RealFiles:
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
 
-    def _handle(self, path: str, flags: int) -> int:
+    def _handle(self, path: str) -> int:
         handle = self._open.pop(path, None)
         if handle is None:
-            handle = os.open(self._at(path), flags, 0o600)
+            handle = os.open(self._at(path), os.O_RDWR | os.O_CREAT, 0o600)
             if len(self._open) >= _MOST_OPEN:
                 os.close(self._open.pop(next(iter(self._open))))
         self._open[path] = handle
@@ -243,6 +247,8 @@ def _fsync(path: str) -> None:
 
 def _read(handle: int, start: int, count: int) -> bytes:
     """Read until count bytes or the end of the file: one pread may return less."""
+    if count < 0:
+        count = max(0, os.fstat(handle).st_size - start)
     content = os.pread(handle, count, start)
     if len(content) in {0, count}:
         return content

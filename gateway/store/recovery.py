@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.errors import LogError
 from gateway.store.bundles import offsets_of
 from gateway.store.files import TEMPORARY, Files, folder_of
-from gateway.store.tiles import ENTRIES, PART, Tiles, column, tile_index, tile_path
+from gateway.store.tiles import ENTRIES, PART, Tiles, column, stored, tile_index, tile_path
 from gateway.tlog.merkle import HASH_BYTES, leaf_hash
 
 _FOLDER = 1000  # bundles or tiles to a folder, by C2SP's paths
@@ -36,7 +36,7 @@ def survey(files: Files, floor: int, *, width: int) -> Survey:
     index, rest = divmod(floor, width)
     offsets, torn_bytes = [0], 0
     while True:
-        bundle, hashes = _either(files, ENTRIES, index) or b"", _either(files, column(0), index) or b""
+        bundle, hashes = stored(files, ENTRIES, index) or b"", stored(files, column(0), index) or b""
         entries = offsets_of(bundle)
         whole = _whole(bundle, entries, hashes, unchecked=floor - index * width)
         size = index * width + whole
@@ -84,7 +84,7 @@ def tail_leaves(files: Files, floor: int, size: int, *, width: int) -> Iterator[
     while floor < size:
         index, place = divmod(floor, width)
         until = min(size - index * width, width)
-        bundle = _either(files, ENTRIES, index) or b""
+        bundle = stored(files, ENTRIES, index) or b""
         entries = offsets_of(bundle)
         yield [bundle[entries[at] + 2 : entries[at + 1]] for at in range(place, until)]
         floor = index * width + until
@@ -154,10 +154,3 @@ def names_from(files: Files, folder: str, first: int) -> Iterator[tuple[int, str
             if index is not None and index >= first:
                 yield index, path
         base += _FOLDER
-
-
-def _either(files: Files, folder: str, index: int) -> bytes | None:
-    """Return a tile or bundle, full or not."""
-    path = tile_path(folder, index)
-    content = files.read(path)
-    return files.read(path + PART) if content is None else content

@@ -31,6 +31,8 @@ class Log:
     append and append_hash gather leaves in memory, commit makes them durable in one go, record stores what was signed
     over them. LogError from any of them means that the disk can no longer be trusted: the process must stop, and open
     the log anew. StoreFull means that there is no room: everything stands as before the call.
+
+    torn_bytes: how many bytes of bodies opening has cut off behind the last whole leaf.
     """
 
     def __init__(
@@ -50,10 +52,8 @@ class Log:
 
         files: the log's own from here on; closed when this raises.
         height: of a tile; other than 8 in tests only.
-        recheck_bytes: how many bytes of older bodies are checked, newest first, down to the newest receipt;
-            what is older is for `audit`.
-        Raises LogError, with the disk unchanged, when it does not hold what the marks say: when the checkpoint file is
-        missing or damaged, a leaf below its size is missing or changed, or the root differs. The note is for the
+        recheck_bytes: how much of the older bodies is checked, down to the newest receipt; `audit` checks the rest.
+        Raises LogError, with the disk unchanged, when it contradicts a mark (docs/log.md, I4). The note is for the
         caller to verify.
         """
         try:
@@ -272,10 +272,7 @@ class Log:
         return self._bundles.read(first, most_bytes, min(stop, self._durable))
 
     def audit(self) -> Iterator[int]:
-        """Check every leaf, tile and mark against each other; yield how many leaves are done, a bundle at a time.
-
-        Raises LogError, which names the first leaf that is wrong.
-        """
+        """Check all leaves, tiles and marks; yield how many are done. Raises LogError, which names the first bad leaf."""
         return audit(self._bundles, self._tiles, self._marks, self._durable)
 
     # ---- deleting

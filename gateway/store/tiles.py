@@ -42,6 +42,16 @@ def tile_index(folder: str, path: str) -> int | None:
     return index if tile_path(folder, index) == path.removesuffix(PART) else None
 
 
+def stored(files: Files, folder: str, index: int, start: int = 0, count: int = -1) -> bytes | None:
+    """Return bytes of a tile or bundle, full or not; None when it is not there.
+
+    The growing name first: who reads beside the writer then misses none that gets its full name just now.
+    """
+    path = tile_path(folder, index)
+    growing = files.read(path + PART, start, count)
+    return files.read(path, start, count) if growing is None else growing
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
     """What a commit writes into one file.
@@ -210,11 +220,8 @@ class Tiles:
 
     def _stored(self, level: int, index: int, count: int) -> bytes:
         """Return the first count hashes of a tile on disk, which may have more."""
-        path = tile_path(column(level), index)
-        hashes = self._files.read(path, 0, count * HASH_BYTES)
-        if hashes is None:
-            # Not full, or full and not renamed before the power went: opening finishes that.
-            hashes = self._files.read(path + PART, 0, count * HASH_BYTES)
-        if hashes is None or len(hashes) != count * HASH_BYTES:
-            raise LogError(f"log: {path}: got {len(hashes or b'') // HASH_BYTES} hashes, want {count}")
+        hashes = stored(self._files, column(level), index, 0, count * HASH_BYTES) or b""
+        if len(hashes) != count * HASH_BYTES:
+            path = tile_path(column(level), index)
+            raise LogError(f"log: {path}: got {len(hashes) // HASH_BYTES} hashes, want {count}")
         return hashes

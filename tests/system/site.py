@@ -45,7 +45,7 @@ class Part:
         self.name = name
         self.pids: list[int] = []
         self.killed_ns: list[int] = []
-        self._ends = 0
+        self._ends = self._strays = 0
         self._child = Child(
             name, command, on_start=lambda _, pid: self.pids.append(pid), errors=errors, most_wait_s=RESTART_S
         )
@@ -70,11 +70,13 @@ class Part:
     async def stop(self) -> None:
         """End it politely, for good or until `start`."""
         if self._task is not None:
+            self._strays += self._task.done()
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
             self.thaw()
             await self._child.stop()
+            self._strays += max(0, len(self.pids) - self._ends - 1)
             self._ends = len(self.pids)
 
     def freeze(self) -> None:
@@ -88,8 +90,8 @@ class Part:
                 os.kill(self.pid, signal.SIGCONT)
 
     def check(self) -> None:
-        """Fail if it ever ended by itself."""
-        assert len(self.pids) - self._ends in {0, 1}, f"{self.name} ended by itself: see processes.log"
+        """Fail if it ever ended by itself; to be called once it is stopped."""
+        assert not self._strays, f"{self.name} ended by itself: see processes.log"
 
     async def _started(self) -> None:
         async def is_running() -> bool:

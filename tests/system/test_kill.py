@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.app.load import load_ledger
+from gateway.app.rebuild import dump_sha256, rebuild
+from gateway.store.projections import Projections
 from tests.system.books import Books, check_recorded, check_values, read_books, worst_hole
 from tests.system.site import Part, Site, running_site
 
@@ -51,11 +54,20 @@ def check_all(site: Site) -> Books:
     count = check_recorded(books, site.recorder)
     starts = len(site.parts["seal"].pids)
     assert len(books.events("seal.started")) <= starts
+    check_tables(site.folder)
     print(  # noqa: T201
         f"\nseed {SEED}: {len(books.leaves)} leaves, {count} acknowledged batches, none lost; {starts} seals, "
         f"{len(books.boots())} collects; worst hole {worst_hole(books):.2f} s of {PERIOD_S:g} s"
     )
     return books
+
+
+def check_tables(folder: Path) -> None:
+    """Fail unless the ledger's tables are what its logs say, however often it was killed while it wrote them."""
+    book = Projections(folder / "ledger" / "projections.sqlite")
+    before = dump_sha256(book)
+    book.close()
+    assert rebuild(load_ledger(folder / "ledger.toml"), say=lambda _: None) == before
 
 
 @pytest.mark.alone

@@ -12,7 +12,20 @@ from gateway.codec.bodies import factor_body, interval_body, line_body, readings
 from gateway.codec.checks import check_body, rows_of, to_factor, to_interval, to_schema
 from gateway.codec.leaves import parse, seal
 from gateway.errors import TrustError
-from gateway.model import Column, Factor, Interval, LineColumn, LineSchema, Quality, Role, Row, Sample, Schema, Value
+from gateway.model import (
+    ENERGY_UNITS,
+    Column,
+    Factor,
+    Interval,
+    LineColumn,
+    LineSchema,
+    Quality,
+    Role,
+    Row,
+    Sample,
+    Schema,
+    Value,
+)
 from tests.leaf_cases import BODIES, BOUNDARY, CLOCK, FACTOR, INTERVAL, LINE, METER, T, sealed
 
 WRONG: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from structlog.typing import FilteringBoundLogger
@@ -16,10 +16,12 @@ from gateway.app.outbox import Batch, Outbox
 from gateway.app.seallink import SealLink
 from gateway.app.ticks import NS, Breaker, Ticker, next_tick
 from gateway.codec.bodies import event_body, interval_body, line_body, schema_body
-from gateway.config import GatewayConfig, points_of
+from gateway.config import DeviceSection, GatewayConfig, Template, points_of
 from gateway.drivers import Driver, Poll
 from gateway.errors import DeviceError
 from gateway.model import Interval, Kind, Quality, Row, Schema
+
+Drivers = Callable[[Mapping[str, DeviceSection], Mapping[str, Template]], Mapping[str, Mapping[str, Driver]]]
 
 FLUSH_S = 0.5
 """Rows are handed to the seal at least this often."""
@@ -62,15 +64,26 @@ class Device:
 
 
 class Collector:
-    """Polls every device at its ticks; one task a bus, so that a slow bus holds up no other."""
+    """Polls every device at its ticks; one task a bus, so that a slow bus holds up no other.
 
-    def __init__(self, config: GatewayConfig, outbox: Outbox, counts: CollectCounts, log: FilteringBoundLogger) -> None:
+    drivers: makes the drivers, bus by bus.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        outbox: Outbox,
+        counts: CollectCounts,
+        log: FilteringBoundLogger,
+        *,
+        drivers: Drivers = open_devices,
+    ) -> None:
         self._outbox, self._counts, self._log = outbox, counts, log
         self._lines = [LineIntervals(line) for line in config.lines.values()]
         self._boundary_ns = config.interval.period_s * NS
         self.buses = {
-            bus: [self._device(config, name, driver) for name, driver in drivers.items()]
-            for bus, drivers in open_devices(config.devices, config.templates).items()
+            bus: [self._device(config, name, driver) for name, driver in found.items()]
+            for bus, found in drivers(config.devices, config.templates).items()
         }
 
     def _device(self, config: GatewayConfig, name: str, driver: Driver) -> Device:

@@ -18,8 +18,9 @@ from gateway.errors import ConfigError, DeviceError
 _MISSES: Final = 3
 # Silence after trouble on RTU over TCP, where the network decides when bytes come.
 _TCP_QUIET_S: Final = 0.02
-# For how many time-outs a serial device is thought able to answer a request that timed out.
+# How long a serial device is thought able to answer a request that timed out: in time-outs, and at least.
 _LATE: Final = 10
+_LATE_S: Final = 1.0
 _SERIAL: Final = {"baudrate": "9600", "parity": "N", "stopbits": "1"}
 
 
@@ -40,7 +41,7 @@ class Bus:
         self._serial = _serial_settings(self._parts)
         self._lock = asyncio.Lock()
         self._line: Line | None = None
-        self._late = Late(_LATE * timeout_s)
+        self._late = Late(max(_LATE * timeout_s, _LATE_S))
         self._users = 0
         self._shut_until = 0.0
         self._why = ""

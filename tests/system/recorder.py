@@ -34,12 +34,14 @@ class Recorder:
     """A relay from the socket listen to the socket target. What it cannot hand on, it closes, as a kill would.
 
     boots: by boot id, in the order in which they came. faults: refusals, nonsense, and what was sent again changed.
+    handed: set by each batch on its way to the seal.
     """
 
     def __init__(self, listen: Path, target: Path) -> None:
         self.boots: dict[bytes, Boot] = {}
         self.faults: list[str] = []
         self.fulls = 0
+        self.handed = asyncio.Event()
         self._listen, self._target = listen, target
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,6 +110,7 @@ class _Call:
                     if self._boot.puts.setdefault(sequence, (kind, body)) != (kind, body):
                         self._recorder.faults.append(f"collect sends {sequence} again, with other bytes")
                     self._boot.last_put_ns = time.time_ns()
+                    self._recorder.handed.set()
                 case _:
                     self._recorder.faults.append(f"collect says {str(message)[:200]}")
 

@@ -130,7 +130,14 @@ class BrokerPart:
 
 
 class Proxy(links.Proxy):
-    """A relay to the broker that can be cut, and whose darkness hides the end of a connection too."""
+    """A relay to the broker that can be cut, and whose darkness hides the end of a connection too.
+
+    moved: set whenever something passes.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        super().__init__(target_port)
+        self.moved = asyncio.Event()
 
     def cut(self) -> None:
         """End all connections, on both sides."""
@@ -143,6 +150,7 @@ class Proxy(links.Proxy):
             while some := await source.read(65_536):
                 await self._light.wait()
                 sink.write(some)
+                self.moved.set()
                 await sink.drain()
         await self._light.wait()
         sink.close()

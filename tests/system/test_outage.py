@@ -54,7 +54,7 @@ async def outage(site: Site, kind: str, seconds: float) -> float:
     await asyncio.sleep(seconds / 2)
     metrics = await site.metrics()
     assert metrics["wattseal_seal_receipt_size"] == before, "something got through"
-    assert metrics["wattseal_seal_log_size"] > before
+    assert metrics["wattseal_seal_log_size"] > before + seconds, "the seal waits for the north"
     if kind == "stopped":
         await site.broker.start()
     else:
@@ -73,6 +73,7 @@ def check_all(site: Site, watch: Watch, metrics: Mapping[str, float]) -> Books:
     assert len(books.boots()) == 1
     assert len(books.events("seal.started")) == 1
     assert metrics["wattseal_collect_dropped_rows_total"] == 0
+    assert site.recorder.fulls == 0
     assert watch.most["wattseal_forward_in_flight"] <= CHUNKS
     assert watch.most["wattseal_collect_queue_bytes"] < 64 * 1024, "collect waits for the north"
     return books

@@ -26,9 +26,9 @@ from gateway.codec.bodies import event_body
 from gateway.codec.checks import check_body, rows_of, to_interval, to_schema
 from gateway.codec.frames import Message
 from gateway.codec.pack import unpack
+from gateway.codec.registers import store_of
 from gateway.config import DeviceSection, GatewayConfig, Template, parse_gateway, points_of
 from gateway.drivers import Driver, Poll
-from gateway.drivers.modbus import store_of
 from gateway.errors import DeviceError, LinkError
 from gateway.model import Column, Interval, Kind, LineSchema, Quality, Row, Sample, Schema
 from tests.loops import on_both_loops

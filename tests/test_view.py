@@ -39,6 +39,16 @@ def test_a_view_shows_what_is_below_the_checkpoint_at_every_size(tmp_path: Path)
     log.close()
 
 
+def test_a_view_does_not_mind_that_the_writer_has_filled_the_bundle(tmp_path: Path) -> None:
+    """Leaves behind the checkpoint may have given the file its final name."""
+    log = Log.open(RealFiles(tmp_path), origin=ORIGIN)
+    grow(log, 250)
+    grow(log, 10, signed=False)
+    seen = view(RealFiles(tmp_path), origin=ORIGIN)
+    assert len(seen.read(0, 1 << 20, 1000)) == seen.signed == 250
+    log.close()
+
+
 def test_a_view_can_change_nothing(tmp_path: Path) -> None:
     log = Log.open(RealFiles(tmp_path), origin=ORIGIN)
     grow(log, 5)

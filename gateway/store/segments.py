@@ -272,7 +272,7 @@ class Log:
         return self._bundles.read(first, most_bytes, min(stop, self._durable))
 
     def audit(self) -> Iterator[int]:
-        """Check all leaves, tiles and marks; yield how many are done. Raises LogError, which names the first bad one."""
+        """Check all leaves, tiles and marks; yield how many are done. Raises LogError, which names the first bad."""
         return audit(self._bundles, self._tiles, self._marks, self._durable)
 
     # ---- deleting

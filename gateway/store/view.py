@@ -9,7 +9,7 @@ from gateway.store.bundles import Bundles, offsets_of
 from gateway.store.files import Files
 from gateway.store.marks import Mark, Marks, load_mark
 from gateway.store.segments import Log
-from gateway.store.tiles import ENTRIES, PART, Tiles, tile_path
+from gateway.store.tiles import ENTRIES, Tiles, stored, tile_path
 
 _T = TypeVar("_T")
 _PAUSE_S = 0.3
@@ -29,7 +29,7 @@ def view(files: Files, *, origin: str) -> Log:
         raise LogError(f"log: the root of {origin} at size {mark.size} is not the checkpoint's")
     index, rest = divmod(mark.size, tiles.width)
     path = tile_path(ENTRIES, index)
-    bundle = files.read(path + PART) if rest else b""
+    bundle = stored(files, ENTRIES, index) if rest else b""
     offsets = offsets_of(bundle or b"")[: rest + 1]
     if len(offsets) != rest + 1:
         raise LogError(f"log: {path}: is shorter than the checkpoint says")

@@ -100,6 +100,7 @@ class Peer:
         self.port = port
         self._write: Callable[[bytes], object] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
         self._fds: tuple[int, int] | None = None
 
@@ -126,9 +127,14 @@ class Peer:
     async def __aexit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.close()
+            for _ in range(9):
+                await asyncio.sleep(0)  # the loop takes some turns to accept what has come
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # the transports close in the loop's next turn
         if self._fds is not None:
             asyncio.get_running_loop().remove_reader(self._fds[0])
             for fd in self._fds:
@@ -148,27 +154,25 @@ class Peer:
         task = asyncio.create_task(self._serve(incoming.get, write))
         self._tasks.add(task)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         self.sockets += 1
         self.most = max(self.most, self.sockets)
-
         self._write = writer.write
+        self._writers.append(writer)
+        self._tasks.add(asyncio.create_task(self._talk(reader, writer)))
 
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async def write(chunk: bytes) -> None:
             writer.write(chunk)
             await writer.drain()
 
         try:
             if not (self.only_one and self.sockets > 1):
-                with suppress(ConnectionError, asyncio.CancelledError):
+                with suppress(ConnectionError):
                     await self._serve(lambda: reader.read(4096), write)
         finally:
             self.sockets -= 1
-            self._tasks.discard(task)
             writer.transport.abort()
 
     async def _serve(self, read: Callable[[], object], write: Callable[[bytes], object]) -> None:

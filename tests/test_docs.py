@@ -98,6 +98,14 @@ def test_each_key_is_in_the_docs(section: type[msgspec.Struct], page: str) -> No
     assert not missing, f"docs/{page} does not name {missing}"
 
 
+def test_the_log_page_names_just_the_events_that_are_written() -> None:
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "gateway" / "app").glob("*.py"))
+    written = set(re.findall(r'(?:event_body|_event|\.event|_turned)\(\s*(?:device, )?"([a-z]+\.[a-z_]+)"', source))
+    named = re.search(r"Names in use: (.*?)\.\n", (DOCS / "log.md").read_text("utf-8"), re.DOTALL)
+    assert named is not None
+    assert set(re.findall(r"`([a-z.]+)`", named[1])) == written
+
+
 def test_links_lead_somewhere() -> None:
     pages = [ROOT / "README.md", *DOCS.rglob("*.md")]
     targets = [(page, target) for page in pages for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))]

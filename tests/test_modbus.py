@@ -485,7 +485,7 @@ async def test_a_cancelled_poll_does_not_spoil_the_next() -> None:
             await asyncio.sleep(0.05)
             yield ask.reply()
 
-        async with Peer(slow, kind) as peer, driver_of(peer.url, u16s(1, 500)) as driver:
+        async with Peer(slow, kind) as peer, driver_of(peer.url, u16s(1, 500), timeout_s=3) as driver:
             for _ in range(3):
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(driver.poll(samples=False), 0.03)
@@ -568,7 +568,7 @@ def test_what_is_built_is_a_read_and_nothing_else(function: int, address: int, c
         )
         return
     body = struct.pack(">BHH", function, address, count)
-    assert request.tcp == b"\0\0\0\0\0\6\1" + body
+    assert request.tail == b"\0\0\0\6\1" + body
     assert request.rtu[:-2] == b"\1" + body
     assert function in {1, 2, 3, 4}
 

@@ -612,12 +612,3 @@ async def test_a_wrong_key_file_is_one_line_that_quotes_no_key(
     assert "\n" not in str(caught.value)
     assert PRIVATE[-20:] not in str(caught.value)
     assert not config.log_folder.exists()
-
-
-@on_both_loops
-async def test_a_state_folder_too_deep_for_a_socket_is_one_line(tmp_path: Path) -> None:
-    """A unix socket's path has 107 bytes at most."""
-    deep = tmp_path / ("d" * 100)
-    deep.mkdir()
-    with pytest.raises(ConfigError, match=r"inlet.sock: cannot listen: .*, want a short path"):
-        await run_seal(configured(deep), isolated=True)

@@ -164,8 +164,11 @@ def test_a_seal_that_starts_on_a_full_disk_still_serves_and_recovers_by_receipts
     files.room = used(files)
     full = boxed(files, keep_bytes=1 << 20)
     assert full.sealer.is_full
+    files.room += 200
     with pytest.raises(StoreFull):
         full.sealer.put(13, *event(1))
+    full.sealer.commit()
+    files.room -= 200
     assert [len(message.leaves) for message in full.chunks()] == [box.log.size]
     size = full.log.size
     full.sealer.receive(full.receipt())

@@ -1,6 +1,9 @@
-"""How long to wait before the next attempt at something that failed."""
+"""When to try again what has failed, and when not to."""
 
+import asyncio
 import random
+from collections.abc import Coroutine
+from typing import Any
 
 
 class Backoff:
@@ -20,3 +23,19 @@ class Backoff:
     def reset(self) -> None:
         """Start again from the shortest wait: it worked."""
         self._wait_s = self._least_s
+
+
+async def attempt(once: Coroutine[Any, Any, None], *, name: str) -> None:
+    """Run one attempt in a task of its own; raise what it raises.
+
+    For whoever survives its errors and tries again. Before Python 3.13 a task group that fails just when its task is
+    cancelled keeps the cancellation to itself (gh-116720): the caller would never hear that it is to stop.
+    """
+    task = asyncio.create_task(once, name=name)
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+    task.result()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from gateway.app.paths import reachable
 from gateway.codec.frames import FrameReader, Message, pack_frame
 from gateway.errors import ConfigError, LinkError, TrustError
 
@@ -52,7 +53,8 @@ class Channel:
 async def connect(path: Path) -> Channel:
     """Return a channel to the socket at path. Raises LinkError when nobody listens there."""
     try:
-        return Channel(*await asyncio.open_unix_connection(path, limit=2 * _READ))
+        with reachable(path) as name:
+            return Channel(*await asyncio.open_unix_connection(name, limit=2 * _READ))
     except OSError as e:
         raise LinkError(f"{path}: {e.strerror or e}") from e
 
@@ -87,11 +89,12 @@ async def listen(
         path.unlink(missing_ok=True)
         before = os.umask(0o777 & ~mode)
         try:
-            return await asyncio.start_unix_server(on_connect, path, limit=2 * _READ)
+            with reachable(path) as name:
+                return await asyncio.start_unix_server(on_connect, name, limit=2 * _READ)
         finally:
             os.umask(before)
     except OSError as e:
-        raise ConfigError(f"{path}: cannot listen: {e.strerror or e}, want a short path in a folder of ours") from e
+        raise ConfigError(f"{path}: cannot listen: {e.strerror or e}, want a path in a folder of ours") from e
 
 
 def _alone(e: Exception) -> Exception:

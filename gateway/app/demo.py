@@ -16,6 +16,7 @@ from typing import Any
 from gateway.app.broker import running_broker
 from gateway.app.isolation import die_with_us
 from gateway.app.metrics import read_metrics
+from gateway.app.paths import reachable
 from gateway.app.snapshot import LineSums, Snapshot
 from gateway.app.supervisor import Child, wattseal
 from gateway.errors import GatewayError
@@ -142,7 +143,8 @@ class Site:
 
     async def command(self, line: str) -> Any:
         """Tell the plant something, such as `fault compressor-valve`."""
-        reader, writer = await asyncio.open_unix_connection(self.control)
+        with reachable(self.control) as name:
+            reader, writer = await asyncio.open_unix_connection(name)
         writer.write(f"{line}\n".encode())
         answer = json.loads(await reader.readline())
         writer.close()
@@ -187,7 +189,8 @@ async def running_plant(
     with (folder / "plant.log").open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
             *(*within, sys.executable, "-m", "hil.plant", "--host", host, "--port", "0", "--speed", str(SPEED)),
-            *("--seed", str(seed), "--control", str(control)),
+            *("--seed", str(seed), "--control", control.name),  # a short name: the folder's may be too long
+            cwd=folder,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,

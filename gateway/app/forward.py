@@ -12,7 +12,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.app.backoff import Backoff
+from gateway.app.backoff import Backoff, attempt
 from gateway.app.channel import Channel, connect
 from gateway.app.logs import start_logs
 from gateway.app.metrics import counter, gauge, serve_metrics
@@ -71,7 +71,7 @@ async def forward(
         session = Session(gateway=gateway, metrics=metrics, log=log, chunk_bytes=chunk_bytes)
         began_s, why = loop.time(), ""
         try:
-            await session.run(outlet, endpoint)
+            await attempt(session.run(outlet, endpoint), name="forward.session")
         except* LinkError as group:
             why = "; ".join(sorted({str(error) for error in _flat(group)}))
         finally:

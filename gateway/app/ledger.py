@@ -13,6 +13,7 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.accept import GatewayCopy
+from gateway.app.backoff import attempt
 from gateway.app.factorfile import FactorFile
 from gateway.app.keys import read_signer, read_verifier
 from gateway.app.logs import start_logs
@@ -245,16 +246,22 @@ async def _serve(config: LedgerConfig, ledger: Ledger, counts: LedgerCounts, log
     section = config.broker
     host, _, port = section.broker.rpartition(":")
     endpoint = Endpoint(host=host, port=int(port), ca=section.ca, cert=section.cert, key=section.key)
+
+    async def session() -> None:
+        async with Link(endpoint, client_id=config.origin.replace("/", "-")) as link:
+            counts.reconnects, counts.connected = counts.reconnects + 1, 1
+            log.info("ledger.connected", broker=section.broker)
+            for gateway in ledger.copies:
+                await link.subscribe(log_topic(gateway))
+            await _exchange(link, ledger, counts)
+
     wait_s, is_down = 0.2, False
     while True:
         try:
-            async with Link(endpoint, client_id=config.origin.replace("/", "-")) as link:
-                counts.reconnects, counts.connected, wait_s, is_down = counts.reconnects + 1, 1, 0.2, False
-                log.info("ledger.connected", broker=section.broker)
-                for gateway in ledger.copies:
-                    await link.subscribe(log_topic(gateway))
-                await _exchange(link, ledger, counts)
+            await attempt(session(), name="ledger.session")
         except* LinkError as e:
+            if counts.connected:
+                wait_s, is_down = 0.2, False
             if not is_down:
                 log.warning("ledger.disconnected", why=str(e.exceptions[0]))
         counts.connected, is_down = 0, True

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from gateway.app.paths import reachable
 from gateway.errors import ConfigError
 
 
@@ -72,9 +73,10 @@ async def serve_metrics(process: str, counts: Any, *, socket: Path, address: str
     try:
         socket.parent.mkdir(parents=True, exist_ok=True)
         socket.unlink(missing_ok=True)
-        servers = [await asyncio.start_unix_server(answer, socket, limit=8192)]
+        with reachable(socket) as name:
+            servers = [await asyncio.start_unix_server(answer, name, limit=8192)]
     except OSError as e:
-        raise ConfigError(f"{socket}: cannot listen: {e.strerror or e}, want a short path in a folder of ours") from e
+        raise ConfigError(f"{socket}: cannot listen: {e.strerror or e}, want a path in a folder of ours") from e
     if address:
         host, _, port = address.rpartition(":")
         try:
@@ -89,7 +91,8 @@ async def serve_metrics(process: str, counts: Any, *, socket: Path, address: str
 
 async def read_metrics(socket: Path) -> Mapping[str, float]:
     """Return the metrics behind a socket by name. Raises OSError when the process is not there."""
-    reader, writer = await asyncio.open_unix_connection(socket)
+    with reachable(socket) as name:
+        reader, writer = await asyncio.open_unix_connection(name)
     try:
         writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
         async with asyncio.timeout(5):

@@ -70,7 +70,8 @@ class SealServer:
             self._sealer.commit()
         except StoreFull as e:
             answers = [answer for answer in answers if answer[0] == "refused"]
-            answers.append(self._stall(taken[0], str(e)))
+            turned_away = taken[0] if taken else self._stalled
+            answers += [] if turned_away is None else [self._stall(turned_away, str(e))]
             taken = []
         if taken:
             answers.insert(0, ["ack", taken[-1]])

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.app.backoff import attempt
 from gateway.app.channel import Channel, connect
 from gateway.app.outbox import Outbox
 from gateway.errors import LinkError, TrustError
@@ -43,7 +44,7 @@ class SealLink:
                 continue
             self._counts.reconnects += 1
             try:
-                await self._serve(channel)
+                await attempt(self._serve(channel), name="collect.session")
             except* (LinkError, TrustError) as e:
                 if now_s() - began_s > STEADY_S:
                     wait_s, is_lost = 0.1, False

@@ -120,7 +120,9 @@ class ModbusDriver:
 
         Else what was silent comes last, so that it cannot starve the rest.
         """
-        return self._parts if self._limits.keep_order else sorted(self._parts, key=attrgetter("silent"))
+        if self._limits.keep_order or len(self._parts) == 1:
+            return self._parts
+        return sorted(self._parts, key=attrgetter("silent"))
 
     def _use(self, parts: list[Part]) -> None:
         """Read the device by these blocks from now on."""

@@ -9,9 +9,10 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pymodbus.transport.serialtransport import create_serial_connection
 
-from gateway.drivers.modbus_line import Line, TcpLine
+from gateway.drivers.modbus_line import Line
 from gateway.drivers.modbus_pdu import OwedError, RefusedError, Request, SilentError, UnreachableError
 from gateway.drivers.modbus_rtu import Late, RtuLine, SerialLine
+from gateway.drivers.modbus_tcp import TcpLine
 from gateway.errors import ConfigError, DeviceError
 
 # After so many requests without a byte in reply, a TCP connection may be a dead one that nobody closed.
@@ -27,19 +28,23 @@ _SERIAL: Final = {"baudrate": "9600", "parity": "N", "stopbits": "1"}
 class Bus:
     """One connection to `tcp://host:port`, `rtu+tcp://host:port` or `serial:///dev/tty?baudrate=9600&parity=N&stopbits=1`.
 
-    It connects when something is asked, one request at a time, first come first served.
+    It connects when something is asked, first come first served.
     timeout_s: the most that a connection, and then a reply, may take.
+    pipeline: how many requests may be under way at once.
     connects: how many connections there have been.
-    Raises ConfigError for a URL of another form.
+    Raises ConfigError for a URL of another form, and for a pipeline where nothing but the order tells replies apart.
     """
 
-    def __init__(self, url: str, timeout_s: float = 1.0) -> None:
+    def __init__(self, url: str, timeout_s: float = 1.0, *, pipeline: int = 1) -> None:
         self.url = url
         self.connects = 0
         self._timeout_s = timeout_s
         self._parts = _split(url)
         self._serial = _serial_settings(self._parts)
-        self._lock = asyncio.Lock()
+        if pipeline > 1 and self.is_rtu:
+            raise ConfigError(f"pipeline: got {pipeline}, want 1: only Modbus/TCP tells replies apart")
+        self._turns = asyncio.Lock() if pipeline == 1 else asyncio.Semaphore(pipeline)
+        self._connecting = asyncio.Lock()
         self._line: Line | None = None
         self._late = Late(max(_LATE * timeout_s, _LATE_S))
         self._users = 0
@@ -58,23 +63,24 @@ class Bus:
         wrong reply: that also ends the connection, so that what follows it is never taken for another.
         """
         # Not `async with`: that is two more coroutines for each request.
-        await self._lock.acquire()
+        await self._turns.acquire()
+        line = self._line
         try:
-            line = self._line
             if line is None or line.lost:
-                line = await self._connect()
+                line = await self._connected()
             return await line.ask(request, fences)
         except (RefusedError, OwedError, UnreachableError):
             raise
         except SilentError:
-            if self._line is not None and (self._line.torn or (self._line.misses >= _MISSES and self._serial is None)):
-                await self._line.close()
+            if line is not None and (line.torn or (line.misses >= _MISSES and self._serial is None)):
+                await line.close()
             raise
         except DeviceError:
-            await self.close()
+            if line is not None:
+                await line.close()
             raise
         finally:
-            self._lock.release()
+            self._turns.release()
 
     def join(self) -> None:
         """Count a device that uses this bus."""
@@ -88,9 +94,19 @@ class Bus:
 
     async def close(self) -> None:
         """Close the connection; the next read opens another."""
-        if self._line is not None:
-            await self._line.close()
-            self._line = None
+        line = self._line
+        if line is not None:
+            await line.close()
+            if self._line is line:
+                self._line = None
+
+    async def _connected(self) -> Line:
+        """Return an open connection: what another request has just opened, else a new one once the old one is gone."""
+        async with self._connecting:
+            if self._line is None or self._line.lost:
+                await self.close()
+                self._line = await self._connect()
+            return self._line
 
     async def _connect(self) -> Line:
         """Open a connection.
@@ -103,7 +119,7 @@ class Bus:
             raise UnreachableError(self._why)
         try:
             async with asyncio.timeout(self._timeout_s):
-                self._line = line = await self._open(loop)
+                line = await self._open(loop)
         except (OSError, UnicodeError) as e:
             self._why = f"cannot connect to {self.url}: {str(e) or 'no answer in time'}"
             self._shut_until = loop.time() + self._timeout_s

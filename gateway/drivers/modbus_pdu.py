@@ -111,7 +111,7 @@ class Request:
     """One read, with its bytes made once.
 
     size: how many bytes of registers or bits the reply holds.
-    tcp: the frame with transaction 0, whose first two bytes the sender replaces. rtu: the frame.
+    tail: the Modbus/TCP frame without its transaction, which the sender puts before it. rtu: the frame.
     """
 
     unit_id: int
@@ -119,7 +119,7 @@ class Request:
     address: int
     count: int
     size: int = field(init=False)
-    tcp: bytes = field(init=False)
+    tail: bytes = field(init=False)
     rtu: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -128,7 +128,7 @@ class Request:
             raise ConfigError(f"unit_id: got {self.unit_id}, want 0..255")
         pdu = read_pdu(self.function, self.address, self.count)
         object.__setattr__(self, "size", size_of(self.function, self.count))
-        object.__setattr__(self, "tcp", TCP.encode(pdu, self.unit_id, 0))
+        object.__setattr__(self, "tail", TCP.encode(pdu, self.unit_id, 0)[2:])
         object.__setattr__(self, "rtu", RTU.encode(pdu, self.unit_id, 0))
 
     @property

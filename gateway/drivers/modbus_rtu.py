@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway.drivers.modbus_line import Line
 from gateway.drivers.modbus_pdu import RTU, OwedError, RefusedError, Request, SilentError
+from gateway.errors import DeviceError
 
 # More than this for one request is no reply: the longest is 256 bytes.
 _MAX_NOISE: Final = 2048
@@ -75,6 +76,8 @@ class RtuLine(Line):
         self._buffer = b""
         self._wanted: tuple[bytes, ...] = ()
         self._watched: list[_Watched] = []
+        self._waiter: asyncio.Future[tuple[int, bytes]] | None = None
+        self._deadline = 0.0
 
     async def ask(self, request: Request, fences: Sequence[Request]) -> bytes:
         """Ask, once the line is quiet and nothing older can be taken for the reply."""
@@ -110,6 +113,41 @@ class RtuLine(Line):
                 self._busy_at = now
                 self._late.add(request, now)
         return reply
+
+    async def _exchange(self, frame: bytes) -> tuple[int, bytes]:
+        """Send the frame of a request and return the unit and the PDU of its reply."""
+        if self.lost:
+            raise DeviceError("connection closed")
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[tuple[int, bytes]] = loop.create_future()
+        self._waiter = waiter
+        self._deadline = loop.time() + self._timeout_s
+        if self._watch is None:
+            self._watch = loop.call_at(self._deadline, self._expire, loop)
+        self.misses += 1
+        self._transport.write(frame)
+        try:
+            return await waiter
+        finally:
+            self._waiter = None
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End a request that is past its deadline.
+
+        One timer outlives many requests, because making one for each costs as much as all else here.
+        """
+        self._watch = None
+        if self._waiter is None:
+            return
+        if loop.time() < self._deadline:
+            self._watch = loop.call_at(self._deadline, self._expire, loop)
+        else:
+            self._fail(SilentError(f"no reply in {self._timeout_s:g} s{self._dropped()}"))
+
+    def _fail(self, error: DeviceError) -> None:
+        """End the request under way, if there is one, with an error."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
 
     async def _settle(self) -> None:
         """Wait until nothing has come for long enough. Raises SilentError where that does not happen."""

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from gateway.codec.registers import Limits
 from gateway.drivers.modbus import Bus, ModbusDriver
-from gateway.drivers.modbus_line import TcpLine
 from gateway.drivers.modbus_pdu import Request
 from gateway.drivers.modbus_rtu import Late, RtuLine
+from gateway.drivers.modbus_tcp import TcpLine
 from gateway.errors import DeviceError
 from gateway.model import Point, Quality, Row, WireType
 from tests.modbus_peers import KINDS, Ask, Peer, driver_of, u16s, word
@@ -525,7 +525,7 @@ def test_no_bytes_whatever_crash_a_line(line_type: type, chunks: list[bytes]) ->
         line: TcpLine | RtuLine
         line = TcpLine(0.001) if line_type is TcpLine else RtuLine(0.001, gap_s=0, quiet_s=0, late=Late(1))
         line.connection_made(Deaf())
-        asked = asyncio.create_task(line.ask(request, ()))
+        asked = asyncio.ensure_future(line.ask(request, ()))
         await asyncio.sleep(0)
         for chunk in chunks:
             line.data_received(chunk)

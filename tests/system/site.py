@@ -46,10 +46,13 @@ class Part:
         self.pids: list[int] = []
         self.killed_ns: list[int] = []
         self._ends = self._strays = 0
-        self._child = Child(
-            name, command, on_start=lambda _, pid: self.pids.append(pid), errors=errors, most_wait_s=RESTART_S
-        )
+        self.trace: list[str] = []
+        self._child = Child(name, command, on_start=self._up, errors=errors, most_wait_s=RESTART_S)
         self._task: asyncio.Task[int] | None = None
+
+    def _up(self, _: str, pid: int) -> None:
+        self.pids.append(pid)
+        self.trace.append(f"start {pid} {time.time() % 1000:.3f}")
 
     @property
     def pid(self) -> int:
@@ -65,12 +68,14 @@ class Part:
         await self._started()
         self._ends += 1
         self.killed_ns.append(time.time_ns())
+        self.trace.append(f"kill {self.pid} {time.time() % 1000:.3f}")
         os.kill(self.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """End it politely, for good or until `start`."""
         if self._task is not None:
             self._strays += self._task.done()
+            self.trace.append(f"stop {time.time() % 1000:.3f} {self._task.done()}")
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
@@ -91,7 +96,7 @@ class Part:
 
     def check(self) -> None:
         """Fail if it ever ended by itself; to be called once it is stopped."""
-        assert not self._strays, f"{self.name} ended by itself: see processes.log"
+        assert not self._strays, f"{self.name} ended by itself: see processes.log; {self.trace}"
 
     async def _started(self) -> None:
         async def is_running() -> bool:
@@ -188,6 +193,12 @@ class Site(DemoSite):
     async def flows(self, within_s: float = 30.0) -> None:
         """Wait until readings have a receipt."""
         await self.until(lambda m: m.get("wattseal_seal_receipt_size", 0) > 12, within_s=within_s, what="readings flow")
+
+    async def hands_over(self) -> None:
+        """Wait until the seal is back and has answered what collect held: a collect that is ended waits 2 s for it."""
+        await self.until(
+            lambda m: 0 <= m.get("wattseal_collect_queue_bytes", -1) < 4096, within_s=30, what="collect hands over"
+        )
 
     async def settle(self, within_s: float = 40.0) -> dict[str, float]:
         """End collect, wait until every leaf has a receipt, then end all; return the last metrics."""

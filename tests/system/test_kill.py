@@ -85,6 +85,7 @@ async def test_nothing_acknowledged_is_lost_and_polling_goes_on_while_all_but_co
         await site.parts["seal"].stop()
         await asyncio.sleep(AWAY_S)
         site.parts["seal"].start()
+        await site.hands_over()
         metrics = await site.settle()
     with capfd.disabled():
         books = check_all(site)

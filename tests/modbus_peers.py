@@ -127,7 +127,7 @@ class Peer:
     async def __aexit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.close()
-            for _ in range(9):
+            for _turn in range(9):
                 await asyncio.sleep(0)  # the loop takes some turns to accept what has come
         for task in list(self._tasks):
             task.cancel()

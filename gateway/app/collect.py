@@ -3,8 +3,9 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 from structlog.typing import FilteringBoundLogger
 
@@ -48,13 +49,17 @@ class CollectCounts:
 
 @dataclass(slots=True)
 class Device:
-    """One device at work: its driver, its ticks, its breaker."""
+    """One device at work: its driver, its ticks, its breaker.
+
+    pipeline: how many devices of its bus may be polled at once.
+    """
 
     name: str
     driver: Driver
     ticker: Ticker
     breaker: Breaker
     counters: tuple[str, ...]
+    pipeline: int = 1
     down: bool = False
 
     @property
@@ -97,6 +102,7 @@ class Collector:
             ticker=Ticker(period_ns=period_ns, boundary_ns=self._boundary_ns, due_ns=due_ns),
             breaker=Breaker(),
             counters=tuple(f"{name}.{point.name}" for point in points if point.kind == Kind.COUNTER),
+            pipeline=section.pipeline,
         )
 
     def announce(self) -> None:
@@ -110,27 +116,43 @@ class Collector:
             self._outbox.put(Batch("schema", line_body(line.line)))
 
     async def poll_bus(self, devices: Sequence[Device]) -> None:
-        """Poll the devices of one bus at their ticks, one after the other."""
+        """Poll the devices of one bus at their ticks, as many at once as each of them allows."""
+        pipeline = min(device.pipeline for device in devices)
         while True:
             now_ns = time.time_ns()
-            for device in devices:
-                device.ticker.realign(now_ns)
-            due_ns = min(device.due_ns for device in devices)
-            wait_ns = due_ns - now_ns
-            if wait_ns > 0:
-                await asyncio.sleep(min(wait_ns / NS, 1.0))  # a stepped clock is noticed within a second
+            due_ns = _next_due(devices)
+            if due_ns > now_ns:
+                for device in devices:
+                    device.ticker.realign(now_ns)
+                due_ns = _next_due(devices)
+                wait_ns = due_ns - now_ns
+                # A stepped clock is noticed within a second. Whole milliseconds up: for less than half of one, the
+                # loop would not sleep at all, and wake us again and again.
+                await asyncio.sleep(min(ceil(wait_ns / 1_000_000) / 1000, 1.0))
                 if wait_ns > NS:
                     continue
-            due = [device for device in devices if device.due_ns <= due_ns]
-            for device in sorted(due, key=lambda device: device.breaker.failures):  # no one waits for a silent one
-                await self._poll(device)
+            due = [device for device in devices if device.ticker.due_ns <= due_ns]
+            if len(due) > 1:
+                due.sort(key=_failures)  # no one waits for a silent one
+            left = iter(due)
+            if pipeline == 1 or len(due) == 1:
+                await self._poll_all(left)
+                continue
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(min(pipeline, len(due))):
+                    tasks.create_task(self._poll_all(left), name="collect.poll")
+
+    async def _poll_all(self, left: Iterator[Device]) -> None:
+        """Poll one device after the other; several may take from the same ones."""
+        for device in left:
+            await self._poll(device)
 
     async def _poll(self, device: Device) -> None:
         now_ns, due_ns = time.time_ns(), device.due_ns
         missed = device.ticker.missed
         boundary_ns = device.ticker.take(now_ns)
         self._counts.missed_ticks += device.ticker.missed - missed
-        if not device.breaker.allows(now_ns):
+        if device.breaker.failures and not device.breaker.allows(now_ns):
             self._failed(device, boundary_ns, "device is down: waiting to ask again", now_ns)
             return
         self._counts.polls += 1
@@ -151,7 +173,7 @@ class Collector:
     def _took(self, device: Device, boundary_ns: int | None, poll: Poll) -> None:
         self._counts.rows += 1
         self._counts.readings += len(poll.row.values)
-        if device.breaker.answered():
+        if device.breaker.failures and device.breaker.answered():
             self._turned(device, "device.up", "", poll.row.source_time_ns)
         self._outbox.add(poll.row)
         if boundary_ns is not None:
@@ -201,6 +223,14 @@ class Collector:
         for devices in self.buses.values():
             for device in devices:
                 await device.driver.close()
+
+
+def _next_due(devices: Sequence[Device]) -> int:
+    return min([device.ticker.due_ns for device in devices])
+
+
+def _failures(device: Device) -> int:
+    return device.breaker.failures
 
 
 def bad_row(schema: Schema, t_ns: int, status: str) -> Row:

@@ -28,14 +28,17 @@ def open_devices(
     devices: Mapping[str, DeviceSection], templates: Mapping[str, Template]
 ) -> dict[str, dict[str, Driver]]:
     """Return the drivers by name, bus by bus. Nothing is connected yet. Raises ConfigError."""
+    sharing: dict[str, list[DeviceSection]] = {}
+    for name, section in devices.items():
+        sharing.setdefault(bus_key(name, section), []).append(section)
     buses: dict[str, Bus] = {}
     opened: dict[str, dict[str, Driver]] = {}
     for name, section in devices.items():
         key, template = bus_key(name, section), templates[section.template]
         try:
             if key not in buses:
-                slowest_s = max(s.timeout_s for n, s in devices.items() if bus_key(n, s) == key)
-                buses[key] = Bus(section.url, slowest_s)
+                slowest_s = max(each.timeout_s for each in sharing[key])
+                buses[key] = Bus(section.url, slowest_s, pipeline=min(each.pipeline for each in sharing[key]))
             driver = DRIVERS["modbus"](
                 name=name,
                 points=points_of(template),

@@ -2,24 +2,26 @@
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 from gateway.app.projector import Projector
 from gateway.config import LedgerConfig
 from gateway.store import projections as tables
-from gateway.store.files import RealFiles
+from gateway.store.files import Files, RealFiles
 from gateway.store.projections import Projections
 from gateway.store.segments import Log
 
 
-def rebuild(config: LedgerConfig, *, say: Callable[[str], None]) -> str:
+def rebuild(config: LedgerConfig, *, say: Callable[[str], None], files: Callable[[Path], Files] = RealFiles) -> str:
     """Make all tables anew; return the SHA-256 of their canonical dump, the same for the same logs.
 
-    say: told what is being done. Raises LogError when a log cannot be trusted, or the ledger is running.
+    say: told what is being done. files: how a log's folder is opened.
+    Raises LogError when a log cannot be trusted, or the ledger is running.
     """
     folder = config.ledger.state
-    own = Log.open(RealFiles(folder / "own"), origin=config.origin)
+    own = Log.open(files(folder / "own"), origin=config.origin)
     copies = {
-        gateway: Log.open(RealFiles(folder / "gateways" / gateway), origin=f"wattseal/{gateway}")
+        gateway: Log.open(files(folder / "gateways" / gateway), origin=f"wattseal/{gateway}")
         for gateway in config.gateways
     }
     book = Projections(folder / "projections.sqlite")

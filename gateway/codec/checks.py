@@ -65,18 +65,26 @@ _SCALARS = {_NIL, bool, int, float, str, bytes}
 
 
 def _good_row(row: Any) -> bool:
+    if type(row) is not list or len(row) != 5:
+        return False
+    schema_id, t_ns, values, marks, status = row
     return (
-        type(row) is list
-        and len(row) == 5
-        and type(row[0]) is bytes
-        and len(row[0]) == 8
-        and type(row[1]) is int
-        and 0 <= row[1] < 2**63
-        and type(row[2]) in {bytes, _NIL}
-        and type(row[3]) in {bytes, _NIL}
-        and type(row[4]) in {str, _NIL}
-        and (row[3] is None or (len(row[3]) > 0 and max(row[3]) <= 2))
-        and (row[2] is not None or (row[3] is not None and min(row[3]) == 2))
+        type(schema_id) is bytes
+        and len(schema_id) == 8
+        and type(t_ns) is int
+        and 0 <= t_ns < 2**63
+        and (status is None or type(status) is str)
+        and (type(values) is bytes if marks is None else _good_marks(marks, values))
+    )
+
+
+def _good_marks(marks: Any, values: Any) -> bool:
+    """Return whether these can be qualities: only where every one is BAD are there no values."""
+    return (
+        type(marks) is bytes
+        and len(marks) > 0
+        and max(marks) <= 2
+        and (type(values) is bytes or (values is None and min(marks) == 2))
     )
 
 

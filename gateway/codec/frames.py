@@ -13,6 +13,8 @@ MAX_LOG_MESSAGE = 1024 * 1024
 
 Message = list[Any]
 
+_ITEMS = frozenset({int, str, bytes})
+
 
 class LeafHash(bytes):
     """The 32-byte hash of a leaf whose body was dropped."""
@@ -61,7 +63,7 @@ def _fits(item: Any) -> bool:
     """Return whether docs/wire.md has such an item: so no bool passes for a number, and no depth reaches a reader."""
     if type(item) is list:
         return all(type(leaf) is bytes or (type(leaf) is list and [*map(type, leaf)] == [bytes]) for leaf in item)
-    return type(item) in {int, str, bytes}
+    return type(item) in _ITEMS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,7 @@ class DeviceSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     period_s: Seconds = 1.0
     timeout_s: Annotated[float, Meta(ge=0.01, le=60)] = 1.0
     own_connection: bool = False
+    pipeline: Annotated[int, Meta(ge=1, le=16)] = 1
     rated_power_w: Annotated[int, Meta(ge=1, le=1_000_000_000_000)] | None = None
     meter_class: Text = ""
     serial: Text = ""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.model import Row, Sample, Schema
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Poll:
-    """One reading of a whole device.
+class Poll(NamedTuple):
+    """One reading of a whole device. A tuple, since one is made for each poll, and costs half of a frozen class.
 
     samples: one per COUNTER point, in the order of the points; empty unless they were asked for.
     """

@@ -430,7 +430,7 @@ async def test_a_device_that_never_stops_talking_ends_at_the_time_out(kind: str)
     """Whatever it says, and however much: the time and the memory are bounded."""
 
     async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
-        chunk = ask.frame(bytes([ask.function, 2, 0, 1]), transaction=ask.transaction ^ 7) * 50
+        chunk = ask.frame(bytes([ask.function, 8]) + bytes(8), transaction=ask.transaction ^ 7) * 50
         while True:
             yield chunk
             await asyncio.sleep(0)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from gateway.store.segments import Log
 from gateway.tlog import checkpoint as checkpoints
 from gateway.tlog.merkle import leaf_hash
 from gateway.tlog.note import Verifier
+from tests.system.pulse import Pulse
 from tests.system.recorder import Recorder
 
 ORIGIN = f"wattseal/{GATEWAY}"
@@ -183,16 +184,14 @@ def check_recorded(books: Books, recorder: Recorder) -> int:
     return count
 
 
-def holes(rows: Sequence[Placed]) -> Iterator[float]:
-    """Yield the seconds from each row to the next of the same start of collect."""
-    for one, next_one in itertools.pairwise(rows):
-        if one.boot == next_one.boot:
-            yield next_one.t_s - one.t_s
-
-
-def worst_hole(books: Books) -> float:
-    """Return the longest time that any device went unread while collect ran, in seconds."""
-    return max((hole for rows in books.rows().values() for hole in holes(rows)), default=0.0)
+def worst_hole(books: Books, pulse: Pulse) -> float:
+    """Return the longest time that any device went unread while collect and the machine ran, in seconds."""
+    worst = 0.0
+    for rows in books.rows().values():
+        for one, next_one in itertools.pairwise(rows):
+            if one.boot == next_one.boot:
+                worst = max(worst, next_one.t_s - one.t_s - pulse.stood_still(one.t_s, next_one.t_s))
+    return worst
 
 
 def check_values(books: Books) -> None:

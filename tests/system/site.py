@@ -17,11 +17,14 @@ from gateway.app.metrics import read_metrics
 from gateway.app.supervisor import Child, wattseal
 from gateway.north.pki import make_dev_ca
 from tests import links
+from tests.system.pulse import Pulse
 from tests.system.recorder import Recorder
 
 RESTART_S = 0.2
 PARTS = ("collect", "seal", "forward", "ledger")
 LOCAL = "127.0.0.1"
+MOST_GATHERED = 1024
+"""Bytes of rows that the simulated factory yields from one hand-over to the next."""
 
 
 async def eventually(
@@ -38,26 +41,30 @@ async def eventually(
 class Part:
     """One process, kept running by the product's own supervisor.
 
-    pids: of all its starts. killed_ns: when it was killed.
+    killed_ns: when it was killed.
     """
 
     def __init__(self, name: str, command: Sequence[str], *, errors: IO[bytes]) -> None:
         self.name = name
-        self.pids: list[int] = []
         self.killed_ns: list[int] = []
-        self._ends = self._strays = 0
-        self.trace: list[str] = []
-        self._child = Child(name, command, on_start=self._up, errors=errors, most_wait_s=RESTART_S)
+        self._child = Child(name, command, on_start=self._keep, errors=errors, most_wait_s=RESTART_S)
+        self._runs: list[asyncio.subprocess.Process] = []
+        self._ended: set[int] = set()
         self._task: asyncio.Task[int] | None = None
 
-    def _up(self, _: str, pid: int) -> None:
-        self.pids.append(pid)
-        self.trace.append(f"start {pid} {time.time() % 1000:.3f}")
+    def _keep(self, _name: str, _pid: int) -> None:
+        assert self._child.process is not None
+        self._runs.append(self._child.process)
+
+    @property
+    def pids(self) -> list[int]:
+        """Of all its starts."""
+        return [run.pid for run in self._runs]
 
     @property
     def pid(self) -> int:
         """Of the newest start."""
-        return self.pids[-1]
+        return self._runs[-1].pid
 
     def start(self) -> None:
         """Start it, and again whenever it ends."""
@@ -65,24 +72,25 @@ class Part:
 
     async def kill(self) -> None:
         """End it without warning, as soon as it runs; it is started again."""
-        await self._started()
-        self._ends += 1
+
+        async def is_running() -> bool:
+            return bool(self._runs) and len(self._runs) - 1 not in self._ended
+
+        await eventually(is_running, within_s=30, what=f"{self.name} starts again", every_s=0.02)
+        self._ended.add(len(self._runs) - 1)
         self.killed_ns.append(time.time_ns())
-        self.trace.append(f"kill {self.pid} {time.time() % 1000:.3f}")
         os.kill(self.pid, signal.SIGKILL)
 
     async def stop(self) -> None:
         """End it politely, for good or until `start`."""
         if self._task is not None:
-            self._strays += self._task.done()
-            self.trace.append(f"stop {time.time() % 1000:.3f} {self._task.done()}")
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
             self.thaw()
+            if self._runs and self._runs[-1].returncode is None:
+                self._ended.add(len(self._runs) - 1)
             await self._child.stop()
-            self._strays += max(0, len(self.pids) - self._ends - 1)
-            self._ends = len(self.pids)
 
     def freeze(self) -> None:
         """Stop it in its tracks; nobody is told."""
@@ -90,19 +98,13 @@ class Part:
 
     def thaw(self) -> None:
         """Let it go on."""
-        if self.pids:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGCONT)
+        if self._runs and self._runs[-1].returncode is None:
+            self._runs[-1].send_signal(signal.SIGCONT)
 
     def check(self) -> None:
         """Fail if it ever ended by itself; to be called once it is stopped."""
-        assert not self._strays, f"{self.name} ended by itself: see processes.log; {self.trace}"
-
-    async def _started(self) -> None:
-        async def is_running() -> bool:
-            return len(self.pids) > self._ends
-
-        await eventually(is_running, within_s=30, what=f"{self.name} starts again", every_s=0.02)
+        strays = {run.pid: run.returncode for place, run in enumerate(self._runs) if place not in self._ended}
+        assert not strays, f"{self.name} ended by itself, by pid and exit code: {strays}; see processes.log"
 
 
 class BrokerPart:
@@ -166,7 +168,7 @@ class Site(DemoSite):
     """A running site.
 
     proxies: what `forward` and `ledger` reach the broker through. recorder: stands between collect and seal.
-    at_rest_ns: when collect was ended.
+    at_rest_ns: when collect was ended. pulse: tells when the machine stood still.
     """
 
     parts: dict[str, Part] = field(default_factory=dict)
@@ -174,6 +176,7 @@ class Site(DemoSite):
     proxies: Mapping[str, Proxy] = field(default_factory=dict)
     recorder: Recorder | None = None
     at_rest_ns: int = 0
+    pulse: Pulse = field(default_factory=Pulse)
 
     async def metrics(self) -> dict[str, float]:
         """Return the metrics of all processes that answer."""
@@ -195,9 +198,13 @@ class Site(DemoSite):
         await self.until(lambda m: m.get("wattseal_seal_receipt_size", 0) > 12, within_s=within_s, what="readings flow")
 
     async def hands_over(self) -> None:
-        """Wait until the seal is back and has answered what collect held: a collect that is ended waits 2 s for it."""
+        """Wait until the seal has taken what collect holds: a collect that is told to end waits 2 s for it, no more."""
         await self.until(
-            lambda m: 0 <= m.get("wattseal_collect_queue_bytes", -1) < 4096, within_s=30, what="collect hands over"
+            lambda m: (
+                "wattseal_seal_log_size" in m and m.get("wattseal_collect_queue_bytes", MOST_GATHERED) < MOST_GATHERED
+            ),
+            within_s=30,
+            what="collect hands over what it holds",
         )
 
     async def settle(self, within_s: float = 40.0) -> dict[str, float]:
@@ -302,6 +309,7 @@ async def running_zones(folder: Path, zones: Zones, *, seed: int = 1) -> AsyncIt
 
 
 async def _start(stack: AsyncExitStack, site: Site, lines: Mapping[str, Sequence[str]]) -> None:
+    stack.enter_context(site.pulse)
     log = stack.enter_context((site.folder / "processes.log").open("ab"))
     site.parts = {name: Part(name, line, errors=log) for name, line in lines.items()}
     stack.push_async_callback(site.end)

@@ -226,6 +226,21 @@ async def test_each_device_is_polled_at_each_tick(tmp_path: Path) -> None:
     assert site.counts.rows == sum(meter.answers for meter in site.meters.values())
 
 
+async def test_a_bus_with_a_pipeline_is_asked_for_several_devices_at_once_and_no_more(tmp_path: Path) -> None:
+    names = [f"m{number}" for number in range(6)]
+    site = Site(configured(tmp_path, *names))
+    for device in site.collector.buses["tcp://127.0.0.1:1"]:
+        device.pipeline = 3 if device.name != "m5" else 4
+    for meter in site.meters.values():
+        meter.slow_s = 0.03
+    async with site.running():
+        await asyncio.sleep(1.0)
+    polls = sorted(t_ns for meter in site.meters.values() for t_ns, _ in meter.polls)
+    under_way = [sum(t_ns <= other < t_ns + 0.029 * NS for other in polls) for t_ns in polls]
+    assert max(under_way) == 3
+    assert site.counts.polls > 30, "each tick of 0.1 s has time for two rounds of three"
+
+
 async def test_counters_are_sampled_at_each_boundary_and_become_one_interval(tmp_path: Path) -> None:
     await at_next_second(0.5)
     site = Site(configured(tmp_path, "m1", "m2"))

@@ -289,7 +289,8 @@ def test_a_file_that_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
 
 SECTIONS = "want one of collect, devices, forward, gateway, interval, lines, seal"
 DEVICE_KEYS = (
-    "want one of template, url, unit_id, period_s, timeout_s, own_connection, pipeline, rated_power_w, meter_class, serial"
+    "want one of template, url, unit_id, period_s, timeout_s, own_connection, pipeline, rated_power_w, meter_class, "
+    "serial"
 )
 TEMPLATE_KEYS = (
     "want one of title, verified, sources, votes, function, max_gap, max_registers, never, keep_order, points"

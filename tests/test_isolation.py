@@ -164,19 +164,19 @@ child.stdout.read(2)
 print(child.pid, flush=True)
 signal.pause()
 """
-    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, cwd=folder) as process:
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, cwd=folder)
+    try:
         assert process.stdout is not None
-        pid = int(process.stdout.readline())
-        descriptor = os.pidfd_open(pid)
-        try:
-            process.kill()
-            process.wait()
-            ended = wait_readable(descriptor, 20)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-            os.close(descriptor)
-    assert ended
+        descriptor = os.pidfd_open(int(process.stdout.readline()))
+    finally:
+        process.kill()
+        process.communicate()
+    try:
+        assert wait_readable(descriptor, 20)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        os.close(descriptor)
 
 
 def wait_readable(descriptor: int, within_s: float) -> bool:

@@ -248,8 +248,11 @@ def live_through(folder: Path, data: st.DataObject) -> None:
             gateway, what = data.draw(st.sampled_from(behind)), data.draw(st.sampled_from(STEPS))
             what(hall, gateway, data.draw(st.integers(1, 20)))
         hall.ledger.commit()
+        for name, log in LOGS.items():  # a receipt that a crash swallowed comes with the next repetition
+            hall.ledger.take(name, log.message(len(log.leaves) - 1))
+        hall.ledger.commit()
         hall.ledger.beat()
-        assert hall.size("gw1") == len(LOGS["gw1"].leaves)
+        assert [copy.log.signed for copy in hall.ledger.copies.values()] == [len(log.leaves) for log in LOGS.values()]
         assert hall.dump() == hall.dump_rebuilt()
         noted = [leaf.body["checkpoint"].encode() for leaf in hall.own("accepted")]
         assert {copy.log.checkpoint for copy in hall.ledger.copies.values()} <= set(noted)

@@ -138,7 +138,7 @@ async def capped(cap: int, code: int, points: list[Point]) -> AsyncIterator[tupl
     async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
         yield ask.reply() if ask.count <= cap else ask.refusal(code)
 
-    async with Peer(answer) as peer, driver_of(peer.url, points, recheck_s=0.5) as driver:
+    async with Peer(answer) as peer, driver_of(peer.url, points) as driver:
         yield peer, driver
 
 

@@ -329,16 +329,25 @@ print("returned", flush=True)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_cancels_the_main_task_which_cleans_up_and_ends_well(number: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", STOPPED.format(last="pass")], stdout=subprocess.PIPE, text=True
-    ) as process:
+def stopped(number: signal.Signals, *, last: str) -> tuple[int, str, str]:
+    """Send a process this signal once it is up; return its exit code and what it wrote after that."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED.format(last=last)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         process.send_signal(number)
-        assert process.stdout.read() == "cleaned up\nreturned\n"
-    assert process.returncode == 0
+        output, errors = process.communicate(timeout=WITHIN_S)
+    finally:
+        process.kill()
+        process.communicate()
+    return process.returncode, output, errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_cancels_the_main_task_which_cleans_up_and_ends_well(number: signal.Signals) -> None:
+    assert stopped(number, last="pass") == (0, "cleaned up\nreturned\n", "")
 
 
 @pytest.mark.parametrize(
@@ -366,16 +375,6 @@ def test_of_a_group_of_errors_the_gravest_of_ours_is_raised_and_a_bug_never_hidd
 
 
 def test_an_error_while_cleaning_up_is_not_hidden_by_the_cancellation() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", STOPPED.format(last="raise ZeroDivisionError('a bug')")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "up\n"
-        process.terminate()
-        output, errors = process.communicate(timeout=WITHIN_S)
-    assert output == "cleaned up\n"
-    assert process.returncode == 1
+    code, output, errors = stopped(signal.SIGTERM, last="raise ZeroDivisionError('a bug')")
+    assert (code, output) == (1, "cleaned up\n")
     assert errors.endswith("ZeroDivisionError: a bug\n")

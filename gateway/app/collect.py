@@ -120,18 +120,14 @@ class Collector:
         pipeline = min(device.pipeline for device in devices)
         while True:
             now_ns = time.time_ns()
-            due_ns = _next_due(devices)
-            if due_ns > now_ns:
+            if _next_due(devices) > now_ns:
                 for device in devices:
                     device.ticker.realign(now_ns)
-                due_ns = _next_due(devices)
-                wait_ns = due_ns - now_ns
-                # A stepped clock is noticed within a second. Whole milliseconds up: for less than half of one, the
-                # loop would not sleep at all, and wake us again and again.
-                await asyncio.sleep(min(ceil(wait_ns / 1_000_000) / 1000, 1.0))
-                if wait_ns > NS:
-                    continue
-            due = [device for device in devices if device.ticker.due_ns <= due_ns]
+                # Whole milliseconds up, as fine as the loop's timers are; a stepped clock is noticed within a second.
+                wait_ms = ceil((_next_due(devices) - now_ns) / 1_000_000)
+                await asyncio.sleep(min(wait_ms, 1000) / 1000)
+                continue
+            due = [device for device in devices if device.ticker.due_ns <= now_ns]
             if len(due) > 1:
                 due.sort(key=_failures)  # no one waits for a silent one
             left = iter(due)

@@ -93,6 +93,7 @@ class RtuLine(Line):
             return request.payload(unit_id, pdu)
         except RefusedError as e:
             if any(head[0] == unit_id for head in owed):
+                self._owe(request)
                 raise SilentError(f"{e}, perhaps to an earlier request") from e
             raise
 
@@ -109,10 +110,14 @@ class RtuLine(Line):
             self._troubled = False
         finally:
             if self._troubled:
-                now = asyncio.get_running_loop().time()
-                self._busy_at = now
-                self._late.add(request, now)
+                self._owe(request)
         return reply
+
+    def _owe(self, request: Request) -> None:
+        """Note that the reply to a request may still come."""
+        self._troubled = True
+        self._busy_at = asyncio.get_running_loop().time()
+        self._late.add(request, self._busy_at)
 
     async def _exchange(self, frame: bytes) -> tuple[int, bytes]:
         """Send the frame of a request and return the unit and the PDU of its reply."""

@@ -19,7 +19,7 @@ class Case:
     """One load on the whole chain.
 
     about: what it is, for people. template: of every meter. period_s: of each meter's ticks.
-    pipeline: requests under way at once on a connection that all meters of a port share; 0: each meter has its own.
+    pipeline: requests under way at once on the connection that all meters share; 1: each meter has one of its own.
     stages: whether each stage is measured alone too, and the plain library beside it.
     timed: whether each row is followed from its source time to its receipt.
     """
@@ -29,7 +29,7 @@ class Case:
     meters: int
     template: str
     period_s: float = AT_ONCE_S
-    pipeline: int = 0
+    pipeline: int = 1
     stages: bool = True
     timed: bool = False
 
@@ -47,6 +47,13 @@ CASES: Final = {
         Case(name="meters1", about="1 meter x 60 float32, every 1 ms", meters=1, template=_METER),
         Case(name="meters10", about="10 meters x 60 float32, every 1 ms", meters=10, template=_METER),
         Case(name="meters100", about="100 meters x 60 float32, without a pause", meters=100, template=_METER),
+        Case(
+            name="pipelined100",
+            about="100 meters x 60 float32 behind one host, 16 requests at once",
+            meters=100,
+            template=_METER,
+            pipeline=16,
+        ),
         Case(
             name="registers1",
             about="100 meters x 1 register, without a pause",

@@ -49,7 +49,7 @@ template = "{template}"
 url = "tcp://127.0.0.1:{port}"
 unit_id = {unit_id}
 period_s = {period_s}
-own_connection = true
+{sharing}
 """
 
 _LEDGER_TOML = """\
@@ -171,10 +171,10 @@ async def running_site(case: Case, plant: Plant, folder: Path) -> AsyncIterator[
 
 def _write(case: Case, plant: Plant, folder: Path, *, broker_port: int) -> None:
     names = {"gateway": GATEWAY, "ledger": LEDGER, "broker_port": broker_port}
+    sharing = f"pipeline = {case.pipeline}" if case.pipeline > 1 else "own_connection = true"
+    about = {"template": case.template, "period_s": case.period_s, "sharing": sharing}
     devices = "".join(
-        _DEVICE_TOML.format(
-            name=f"m{index}", template=case.template, port=port, unit_id=unit_id, period_s=case.period_s
-        )
+        _DEVICE_TOML.format(name=f"m{index}", port=port, unit_id=unit_id, **about)
         for index, (port, unit_id) in enumerate(plant.units)
     )
     (folder / "gateway.toml").write_text(_GATEWAY_TOML.format(**names) + devices)

@@ -97,14 +97,17 @@ async def _for_a_while(asks: Sequence[Callable[[], Awaitable[object]]], seconds:
 async def poll(case: Case, units: Units, seconds: float) -> Mapping[str, Spent]:
     """Read blocks, and nothing else: the driver's bus."""
     block = plan(case.points, Limits())[0]
-    buses = {unit: Bus(f"tcp://127.0.0.1:{unit[0]}") for unit in units}
-    requests = {
-        unit: Request(unit_id=unit[1], function=block.function, address=block.address, count=block.count)
-        for unit in units
-    }
-    asks = [partial(buses[unit].read, requests[unit]) for unit in units]
+    if case.pipeline > 1:
+        shared = {port: Bus(f"tcp://127.0.0.1:{port}", pipeline=case.pipeline) for port, _ in units}
+        buses = [shared[port] for port, _ in units]
+    else:
+        buses = [Bus(f"tcp://127.0.0.1:{port}") for port, _ in units]
+    asks = [
+        partial(bus.read, Request(unit_id=unit_id, function=block.function, address=block.address, count=block.count))
+        for bus, (_, unit_id) in zip(buses, units, strict=True)
+    ]
     spent = await _for_a_while(asks, seconds, len(case.points))
-    for bus in buses.values():
+    for bus in buses:
         await bus.close()
     return {"poll": spent}
 

@@ -127,8 +127,9 @@ class Peer:
     async def __aexit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.close()
-            for _turn in range(9):
-                await asyncio.sleep(0)  # the loop takes some turns to accept what has come
+            # What the loop is accepting just now would else be left open.
+            accepting = [t for t in asyncio.all_tasks() if "accept_connection" in getattr(t.get_coro(), "__name__", "")]
+            await asyncio.gather(*accepting, return_exceptions=True)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -112,6 +112,7 @@ def test_links_lead_somewhere() -> None:
     assert not [f"{page.name}: {target}" for page, target in targets if not (page.parent / target).exists()]
 
 
+@pytest.mark.alone
 def test_a_newcomer_gets_through_the_tutorial(tmp_path: Path) -> None:
     """Run every command of the tutorial's first four steps, in order, as it stands there."""
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)

@@ -741,6 +741,7 @@ def test_a_ledger_without_room_to_start_says_so(hall: Hall) -> None:
         ("gw1.vkey", WITNESS.cosigner().verifier.vkey, "a key of type 0x04, want one of type 0x01"),
         ("gw2.vkey", SIGNER.to_text(), r"gateways.gw2.key: got .*, want a verifier key"),
     ],
+    ids=["no key", "another's", "no verifier key", "another gateway's", "another type", "a private one"],
 )
 def test_a_wrong_key_is_one_line_that_quotes_no_key(hall: Hall, name: str, text: str, told: str) -> None:
     hall.ledger.close()

@@ -393,7 +393,7 @@ async def test_a_dead_connection_that_nobody_closed_is_given_up() -> None:
             yield ask.reply()
 
     peer = Peer(answer)
-    async with peer, driver_of(peer.url, u16s(3), timeout_s=0.05) as driver:
+    async with peer, driver_of(peer.url, u16s(3), timeout_s=0.2) as driver:
         for _ in range(3):
             with pytest.raises(DeviceError, match="no reply"):
                 await driver.poll(samples=False)

@@ -52,17 +52,25 @@ def demo(seconds: float | None, out: Path | None, fault_after: float | None, *, 
              wattseal demo --seconds 30 --out demo-out
     """  # noqa: D301 (click's mark for a block that is not wrapped)
     fault_after = fault_after or (max(4.0, seconds * 0.45) if seconds else 20.0)
-    if out is not None and out.exists() and any(out.iterdir()):
-        if not force and not (out / "summary.json").is_file():
-            raise ConfigError(f"{out}: got a folder with something else in it, want a new one, or --force")
-        shutil.rmtree(out)
     with tempfile.TemporaryDirectory(prefix="wattseal-demo-") as scratch:
-        folder = (out or Path(scratch)).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(scratch).resolve() if out is None else _emptied(out, force=force)
         summary = _run(folder, seconds, fault_after)
     click.echo(json.dumps(summary, indent=2))
     if out is not None:
         click.echo(f"\nLeft in {out}. Check the export:  wattseal verify {out}/export")
+
+
+def _emptied(out: Path, *, force: bool) -> Path:
+    """Return the folder, new or emptied of an earlier demo. Raises ConfigError."""
+    try:
+        if out.exists() and any(out.iterdir()):
+            if not force and not (out / "summary.json").is_file():
+                raise ConfigError(f"{out}: got a folder with something else in it, want a new one, or --force")
+            shutil.rmtree(out)
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"{out}: {e.strerror}, want a folder that can be made anew") from e
+    return out.resolve()
 
 
 def _run(folder: Path, seconds: float | None, fault_after_s: float) -> dict[str, float | int | None]:

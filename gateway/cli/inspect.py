@@ -141,8 +141,8 @@ def status(file: Path, *, as_json: bool) -> int:
     async def ask(socket: Path) -> Mapping[str, float] | None:
         try:
             return await read_metrics(socket)
-        except (OSError, TimeoutError):
-            return None
+        except (OSError, ValueError, TimeoutError):
+            return None  # ValueError: somebody else listens there
 
     async def ask_all() -> dict[str, Mapping[str, float] | None]:
         return {name: await ask(socket) for name, socket in sockets.items()}

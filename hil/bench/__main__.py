@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not options.json:
                 print("\n".join(lines_of(name, found[name])), end="\n\n", flush=True)
     except GatewayError as e:
-        print(f"bench: {e}", file=sys.stderr)
+        print(e, file=sys.stderr)
         return 1
     if options.json:
         print(json.dumps({**about, "cases": found, "targets": judged(found)}))

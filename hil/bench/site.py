@@ -24,7 +24,7 @@ GATEWAY, LEDGER = "gw1", "bench"
 OURS: Final = ("collect", "seal", "forward")
 """The processes of a gateway: what the targets speak of."""
 _READY_S: Final = 30.0
-_COMMIT_S: Final = 10.0
+_LAST_WORDS: Final = 2000
 _PEEK_S: Final = 0.02
 
 _GATEWAY_TOML = """\
@@ -134,14 +134,15 @@ class Site:
     async def sample(self) -> Sample:
         """Return the state right after the ledger has taken something, so that rates are not cut in mid-beat."""
         seen, before = -1.0, time.monotonic()
-        while time.monotonic() - before < _COMMIT_S:
+        while time.monotonic() - before < _READY_S:
             rows = (await self.metrics("ledger")).get("wattseal_ledger_rows_total", 0.0)
             if 0 <= seen < rows:
                 break
             seen = rows
             await asyncio.sleep(_PEEK_S)
         else:
-            raise GatewayError(f"bench: nothing reached the ledger in {_COMMIT_S:g} s; see {self.folder}/processes.log")
+            said = (self.folder / "processes.log").read_text(errors="replace")[-_LAST_WORDS:]
+            raise GatewayError(f"bench: nothing reached the ledger in {_READY_S:g} s\n{said}")
         at_s = time.monotonic()
         usage = {name: usage_of(pid) for name, pid in self.pids.items()}
         return Sample(at_s=at_s, metrics=await self.metrics("ledger", *OURS), usage=usage)

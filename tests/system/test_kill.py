@@ -137,7 +137,11 @@ def check_loss(books: Books, collect: Part, pulse: Pulse) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("victims", [("collect", "seal", "forward", "ledger", "broker"), ("seal", "ledger")], ids=str)
+@pytest.mark.parametrize(
+    "victims",
+    [("collect", "seal", "forward", "ledger", "broker"), ("seal", "ledger")],
+    ids=["of all parts", "of the two that hold a log"],
+)
 async def test_200_random_kills_lose_nothing_that_was_acknowledged(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], victims: tuple[str, ...]
 ) -> None:

@@ -336,6 +336,14 @@ def test_only_what_is_durable_is_signed(box: Box) -> None:
     )
 
 
+def test_a_checkpoint_does_not_speak_of_what_waits_for_commit(box: Box) -> None:
+    """What stands beside it would say that a batch is sealed which a crash then takes away: collect would lose it."""
+    box.put(SCHEMA)
+    box.put(readings(1), commit=False)
+    assert not box.sealer.sign()
+    assert box.restart() == 1
+
+
 def test_a_receipt_is_kept_over_a_restart(box: Box) -> None:
     box.put(SCHEMA, readings(1))
     box.sealer.sign()

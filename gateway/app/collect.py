@@ -130,16 +130,17 @@ class Collector:
             due = [device for device in devices if device.ticker.due_ns <= now_ns]
             if len(due) > 1:
                 due.sort(key=_failures)  # no one waits for a silent one
-            left = iter(due)
             if pipeline == 1 or len(due) == 1:
-                await self._poll_all(left)
+                for device in due:
+                    await self._poll(device)
                 continue
+            left = iter(due)
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(min(pipeline, len(due))):
                     tasks.create_task(self._poll_all(left), name="collect.poll")
 
     async def _poll_all(self, left: Iterator[Device]) -> None:
-        """Poll one device after the other; several may take from the same ones."""
+        """Poll one device after the other; several of us take from the same ones."""
         for device in left:
             await self._poll(device)
 

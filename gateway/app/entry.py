@@ -1,7 +1,6 @@
 """How a process starts and stops: one loop, one main task, SIGTERM and SIGINT cancel it."""
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Coroutine
 from typing import Any
@@ -12,8 +11,9 @@ from gateway.errors import GatewayError, LogError
 
 
 def run_until_stopped(main: Coroutine[Any, Any, None]) -> None:
-    """Run main to its end, or until SIGTERM or SIGINT cancels it; a cancelled end is an ordinary one.
+    """Run main to its end, or until SIGTERM or SIGINT cancels it; that is an ordinary end.
 
+    A cancellation that nobody asked for is a bug, and raised: else the process would end well, and nobody know why.
     Of errors of ours that come as a group, from a task group, one is raised alone, a LogError before all others: what
     is done next is decided by its class. A group with any other error in it is a bug, and comes as it is.
     """
@@ -21,10 +21,20 @@ def run_until_stopped(main: Coroutine[Any, Any, None]) -> None:
     async def guarded() -> None:
         task = asyncio.ensure_future(main)
         loop = asyncio.get_running_loop()
+        is_asked = False
+
+        def stop() -> None:
+            nonlocal is_asked
+            is_asked = True
+            task.cancel()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
+            loop.add_signal_handler(number, stop)
+        try:
             await task
+        except asyncio.CancelledError as e:
+            if not is_asked:
+                raise RuntimeError("cancelled by nobody") from e
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:

@@ -9,7 +9,7 @@ import secrets
 from collections import deque
 from dataclasses import dataclass, field
 
-from gateway.codec.bodies import event_body, readings_body
+from gateway.codec.bodies import PackedRow, event_body, packed_row, packed_rows_body
 from gateway.codec.frames import Message
 from gateway.codec.leaves import MAX_HEADER, MAX_LEAF
 from gateway.model import Row
@@ -47,7 +47,7 @@ class Outbox:
     def __init__(self, *, most_bytes: int) -> None:
         self.boot = secrets.token_bytes(8)
         self._most_bytes = most_bytes
-        self._rows: list[Row] = []
+        self._rows: list[PackedRow] = []
         self._row_bytes = 0
         self._waiting: deque[Batch] = deque()
         self._waiting_bytes = 0
@@ -80,14 +80,14 @@ class Outbox:
         size = row.schema.layout.size + 48 + status + (len(row.qualities) if row.qualities else 0)
         if self._row_bytes + size > MOST_BODY:
             self.flush()
-        self._rows.append(row)
+        self._rows.append(packed_row(row))
         self._row_bytes += size
 
     def flush(self) -> None:
         """Close the batch of rows that has gathered."""
         if self._rows:
             rows, self._rows, self._row_bytes = self._rows, [], 0
-            self.put(Batch("readings", readings_body(rows), len(rows), rows[0].source_time_ns))
+            self.put(Batch("readings", packed_rows_body(rows), len(rows), rows[0][1]))
 
     def put(self, batch: Batch) -> None:
         """Queue one batch; the oldest readings go when the bound is reached."""

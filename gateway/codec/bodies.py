@@ -3,20 +3,29 @@
 Normative form: docs/log.md, section 1, "Bodies".
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from gateway.codec.pack import pack
 from gateway.model import Factor, Interval, LineSchema, Quality, Row, Schema, Value
 
-
-def readings_body(rows: Sequence[Row]) -> bytes:
-    """Return the body of a readings leaf: the rows in order, each as one packed struct."""
-    return pack({"rows": [_row(row) for row in rows]})
+PackedRow = list[Any]
+"""A row as it stands in a readings leaf: a fraction of the memory that its values take."""
 
 
-def _row(row: Row) -> list[Any]:
+def readings_body(rows: Iterable[Row]) -> bytes:
+    """Return the body of a readings leaf: the rows in order."""
+    return packed_rows_body([packed_row(row) for row in rows])
+
+
+def packed_rows_body(rows: Sequence[PackedRow]) -> bytes:
+    """Return the body of a readings leaf from rows that are packed."""
+    return pack({"rows": rows})
+
+
+def packed_row(row: Row) -> PackedRow:
+    """Return a row with its values as one struct."""
     schema, qualities = row.schema, row.qualities
     if qualities is None:
         values = schema.layout.pack(*_plain(row)) if schema.has_text else schema.layout.pack(*row.values)

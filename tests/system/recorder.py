@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from gateway.app.paths import reachable
 from gateway.codec.frames import FrameReader
 
 _READ = 1 << 20
@@ -53,7 +54,8 @@ class Recorder:
 
     async def __aenter__(self) -> Self:
         self._listen.parent.mkdir(parents=True, exist_ok=True)
-        self._server = await asyncio.start_unix_server(self._accept, self._listen)
+        with reachable(self._listen) as name:
+            self._server = await asyncio.start_unix_server(self._accept, name)
         return self
 
     async def __aexit__(
@@ -72,7 +74,8 @@ class Recorder:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            seal_reader, seal_writer = await asyncio.open_unix_connection(self._target)
+            with reachable(self._target) as name:
+                seal_reader, seal_writer = await asyncio.open_unix_connection(name)
         except OSError:
             writer.close()
             return

@@ -94,8 +94,11 @@ async def test_ctrl_c_ends_a_demo_cleanly_and_leaves_no_process_behind(tmp_path:
     out = tmp_path / "out"
     is_up = after_s > 5
     async with _running(out, tmp_path / "said.log") as demo:
-        while not (tmp_path / "said.log").read_bytes():  # Python itself still starts
-            await asyncio.sleep(0.05)
+
+        async def speaks() -> bool:
+            return bool((tmp_path / "said.log").read_bytes())
+
+        await eventually(speaks, within_s=20, what="Python itself has started")
         await asyncio.sleep(after_s)
         assert not is_up or len(left_behind(out)) >= PROCESSES
         os.killpg(demo.pid, signal.SIGINT)

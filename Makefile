@@ -3,7 +3,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: setup demo test test-slow bench lint lock clean
+.PHONY: setup demo test test-slow test-soak bench lint lock clean
 
 setup: $(VENV)/.ready
 
@@ -16,11 +16,14 @@ demo: setup
 
 # Linters, types and tests in parallel; then the ones that measure, by themselves.
 test: setup
-	$(PY) -m pytest -n 4 -m "not slow and not alone" $(ARGS)
-	$(PY) -m pytest -m "alone and not slow" $(ARGS)
+	$(PY) -m pytest -n 4 -m "not slow and not alone and not soak" $(ARGS)
+	$(PY) -m pytest -m "alone and not slow and not soak" $(ARGS)
 
 test-slow: setup
 	$(PY) -m pytest -m slow $(ARGS)
+
+test-soak: setup
+	$(PY) -m pytest -m soak $(ARGS)
 
 bench: setup
 	$(PY) -m hil.bench $(ARGS)

@@ -126,10 +126,12 @@ class Peer:
 
     async def __aexit__(self, *_: object) -> None:
         if self._server is not None:
+            # asyncio leaves open what it is just accepting when a server is closed.
+            while accepting := [
+                t for t in asyncio.all_tasks() if "accept_conn" in getattr(t.get_coro(), "__name__", "")
+            ]:
+                await asyncio.wait(accepting)
             self._server.close()
-            # What the loop is accepting just now would else be left open.
-            accepting = [t for t in asyncio.all_tasks() if "accept_connection" in getattr(t.get_coro(), "__name__", "")]
-            await asyncio.gather(*accepting, return_exceptions=True)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -198,6 +198,19 @@ async def test_the_newest_collect_wins(tmp_path: Path) -> None:
         assert s.box.sources() == [(BOOT, 1), (OTHER_BOOT, 1)]
 
 
+@on_both_loops
+async def test_what_the_old_collect_sent_last_is_not_taken_for_the_new_ones(tmp_path: Path) -> None:
+    """Both arrive at once: its numbers must not be sealed under the other's boot."""
+    async with serving(tmp_path) as s:
+        for number in range(10):
+            first, second = await s.collect(b"old %04d" % number), await s.peer("inlet")
+            second.channel._writer.write(pack_frame(["hello", 1, b"new %04d" % number]))
+            first.channel._writer.write(pack_frame(puts(7, SCHEMA)[0]))
+            assert await second.hear() == ["welcome", 0]
+            assert await first.is_closed()
+        assert not [boot for boot, _ in s.box.sources() if boot.startswith(b"new")]
+
+
 @pytest.mark.parametrize(
     "hello", [["hello", 2, BOOT], ["hello", 1, b"short"], ["hello", 1], ["put", 1, "event", b""], ["hello", 1, "text"]]
 )

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gateway.codec.bodies import event_body
 from gateway.codec.leaves import Leaf, parse
 from gateway.codec.pack import pack, unpack
 from gateway.errors import LogError, TrustError
@@ -280,13 +281,33 @@ def test_the_disk_full_policy_survives_a_full_disk(fault: str) -> None:
 
 
 def test_a_policy_that_finds_no_room_itself_does_not_fill_the_log_with_its_events() -> None:
-    files, box = crowded()
-    bundle = max(len(content) for path, content in files.contents().items() if "entries" in path)
-    files.room = used(files) + bundle // 2  # room for an event, none for a bundle's new copy
-    for _ in range(50):
-        box.sealer.tidy()
+    """There is room to say that readings go, and none for the new copy of their bundle: so they stay, for now."""
+    files = FaultyFiles()
+    box = boxed(files, budget_bytes=1500)
+    bulky = ("event", event_body("test", 1, {"bytes": bytes(1000)}))
+    box.put(SCHEMA, LINES[0], *[bulky, bulky, bulky, readings(2)] * 3)
+    box.sealer.sign()
+    files.room = used(files) + 2500
+    for _ in range(30):
+        assert box.sealer.tidy() == ""
         box.sealer.sign()
-    assert len(box.events("seal.dropped")) <= 2
+    assert len(box.events("seal.dropped")) == 1
+    assert "" not in box.kinds()
+    files.room = None
+    while not box.sealer.tidy():
+        box.sealer.sign()
+    assert "" in box.kinds()
+
+
+def test_a_loss_that_could_not_be_said_did_not_happen_and_is_not_said_later() -> None:
+    files, box = crowded()
+    files.room = used(files)
+    assert box.sealer.tidy() == ""
+    assert box.log.size == box.log.durable == box.log.signed
+    assert "" not in box.kinds()
+    files.room = None
+    assert box.events("seal.dropped") == []
+    assert box.sealer.counts.dropped == 0
 
 
 # ---- against a model

@@ -114,7 +114,7 @@ async def test_a_killed_collect_costs_one_batch_and_an_event_leaf_says_so(
             await asyncio.sleep(chance.uniform(0.2, 1.5))
             await collect.kill()
             await site.until(lambda _, b=before: len(site.recorder.boots) > b, within_s=20, what="a new collect")  # type: ignore[misc,union-attr]
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(0.8)
         await site.settle()
     with capfd.disabled():
         books = check_all(site)

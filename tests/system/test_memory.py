@@ -46,7 +46,7 @@ def test_growth_is_what_a_line_through_the_samples_rises_by() -> None:
     assert growth([5, 9, 5, 9, 5]) == pytest.approx(0)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1800)
 async def test_memory_is_flat_over_a_thousand_reconnects_at_a_high_rate(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import stat
 import struct
 import subprocess
@@ -24,8 +25,10 @@ import pytest
 from gateway.app.entry import run_until_stopped
 from gateway.app.forward import ForwardMetrics
 from gateway.app.metrics import serve_metrics
+from gateway.app.paths import reachable
 from gateway.carbon.factors import parse_factors
 from gateway.cli import run, wattseal
+from gateway.codec.frames import pack_frame
 from gateway.errors import ConfigError, LinkError, LogError
 from gateway.store.files import RealFiles
 from gateway.store.segments import Log
@@ -654,9 +657,13 @@ def test_a_key_that_did_not_sign_the_log_ends_the_seal_with_one_line(site: Path)
         assert said.code == 1
         (line,) = lines_of(said)
         assert f"is in use by process {first.pid}" in line
-        first.send_signal(signal.SIGTERM)
-        assert first.wait(20) == 0
-        assert first.stderr.read() == ""
+        with socket.socket(socket.AF_UNIX) as forward, reachable(site / "state" / "run" / "outlet.sock") as name:
+            forward.connect(name)
+            forward.sendall(pack_frame(["hello", 1]) + pack_frame(["read", 2, 1000]))
+            assert forward.recv(1000)
+            first.send_signal(signal.SIGTERM)
+            assert first.wait(20) == 0
+        assert first.stderr.read() == "", "who is still connected is no error"
     (site / "gw1.key").write_text(Signer.generate("wattseal/gw1").to_text())
     said = spawn(BIN / "wattseal", "seal", "gateway.toml", cwd=site)
     assert said.code == 1
@@ -674,6 +681,20 @@ def test_a_demo_does_not_delete_what_is_not_its_own(shell: Shell, tmp_path: Path
     said = shell("demo", "--seconds", "5", "--out", tmp_path / "precious" / "x")
     assert said.code == 2
     assert one_line(said.err)
+
+
+def test_a_ledger_of_many_gateways_is_not_stopped_by_a_limit_of_open_files(site: Path) -> None:
+    """Each log that is open takes several files; the soft limit is 1,024 on most systems, and 32 here."""
+    names = [f"gw{number}" for number in range(2, 40)]
+    for name in names:
+        (site / f"{name}.vkey").write_text(Signer.generate(f"wattseal/{name}").verifier.vkey)
+    sections = "".join(f'[gateways.{name}]\nkey = "{name}.vkey"\n' for name in names)
+    (site / "ledger.toml").write_text(LEDGER_TOML + sections)
+    wattseal_ = shlex.quote(str(BIN / "wattseal"))
+    for command in ("run", "rebuild"):
+        said = spawn("sh", "-c", f"ulimit -S -n 32 && exec {wattseal_} ledger {command} ledger.toml", cwd=site)
+        assert (said.code, "Too many open files" in said.err) == ((2, False) if command == "run" else (0, False)), said
+        assert "ca.pem" in said.err or command == "rebuild"
 
 
 def test_an_export_of_nothing_and_a_verdict_on_nothing_exit_with_2(shell: Shell, site: Path) -> None:

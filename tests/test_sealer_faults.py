@@ -531,5 +531,5 @@ class Sealing(RuleBasedStateMachine):
 
 TestSealing = Sealing.TestCase
 TestSealing.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

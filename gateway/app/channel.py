@@ -76,8 +76,8 @@ async def listen(
         channel = Channel(reader, writer)
         try:
             await serve(channel)
-        except* (LinkError, TrustError):
-            pass
+        except* (LinkError, TrustError, asyncio.CancelledError):
+            pass  # Only a loop that ends cancels a connection; before Python 3.12, asyncio's streams complain of it.
         except* Exception as e:  # noqa: BLE001  the boundary of a connection: handed on, never swallowed
             if not failed.done():
                 failed.set_exception(_alone(e))

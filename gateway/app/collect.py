@@ -5,10 +5,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.app.alarms import Alarms
 from gateway.app.devices import open_devices
 from gateway.app.intervals import LineIntervals, missing
 from gateway.app.logs import start_logs
@@ -86,6 +86,7 @@ class Collector:
         self._outbox, self._counts, self._log = outbox, counts, log
         self._lines = [LineIntervals(line) for line in config.lines.values()]
         self._boundary_ns = config.interval.period_s * NS
+        self._alarms = Alarms()
         self.buses = {
             bus: [self._device(config, name, driver) for name, driver in found.items()]
             for bus, found in drivers(config.devices, config.templates).items()
@@ -119,13 +120,14 @@ class Collector:
         """Poll the devices of one bus at their ticks, as many at once as each of them allows."""
         pipeline = min(device.pipeline for device in devices)
         while True:
-            now_ns = time.time_ns()
-            if _next_due(devices) > now_ns:
-                for device in devices:
-                    device.ticker.realign(now_ns)
-                # Whole milliseconds up, as fine as the loop's timers are; a stepped clock is noticed within a second.
-                wait_ms = ceil((_next_due(devices) - now_ns) / 1_000_000)
-                await asyncio.sleep(min(wait_ms, 1000) / 1000)
+            now_ns, due_ns = time.time_ns(), _next_due(devices)
+            if due_ns > now_ns:
+                if due_ns - now_ns > NS:
+                    for device in devices:
+                        device.ticker.realign(now_ns)
+                    due_ns = _next_due(devices)
+                # At each full second at the latest: so a stepped clock is noticed.
+                await self._alarms.until(min(due_ns, next_tick(now_ns, NS)), now_ns)
                 continue
             due = [device for device in devices if device.ticker.due_ns <= now_ns]
             if len(due) > 1:

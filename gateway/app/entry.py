@@ -1,6 +1,7 @@
 """How a process starts and stops: one loop, one main task, SIGTERM and SIGINT cancel it."""
 
 import asyncio
+import resource
 import signal
 from collections.abc import Coroutine
 from typing import Any
@@ -44,6 +45,12 @@ def run_until_stopped(main: Coroutine[Any, Any, None]) -> None:
                 raise
             ours = _flat(group)
             raise next((error for error in ours if isinstance(error, LogError)), ours[0]) from group
+
+
+def allow_open_files() -> None:
+    """Raise the soft limit of open files to the hard one: each log that is open takes up to nine."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _flat(error: BaseException) -> list[BaseException]:

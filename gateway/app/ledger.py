@@ -98,6 +98,7 @@ class Ledger:
         self._projector = self._caught_up()
         self.counts.rows, self.counts.unusable = self._projector.rows, self._projector.unusable
         self._is_behind = False
+        self._settle({})
         self.load_factors()
 
     def close(self) -> None:
@@ -126,10 +127,7 @@ class Ledger:
     # ---- factors
 
     def load_factors(self) -> int:
-        """Seal what is new in the factor file, if it has changed; return how many versions that was.
-
-        A file that is wrong leaves the factors in force as they are.
-        """
+        """Seal what is new in the factor file, if it has changed; return how many versions that was."""
         if self._is_behind:
             return 0  # what is in force is not known until the tables are up to date
         news = self._factors.news(self._projector.news)
@@ -198,12 +196,12 @@ class Ledger:
             self.counts.unusable += len(committed.unusable)
             self.counts.absent += len(committed.absent)
         self._settle(groups)
-        self.counts.size = sum(copy.size for copy in self.copies.values())
-        self.counts.disk_bytes = sum(copy.log.body_bytes for copy in self.copies.values())
         return {gateway: committed.receipt for gateway, committed in groups.items()}
 
     def _settle(self, groups: Mapping[str, Committed]) -> None:
         """Make our own log durable and bring the tables up to date. Without room they lag, and are caught up later."""
+        self.counts.size = sum(copy.size for copy in self.copies.values())
+        self.counts.disk_bytes = sum(copy.log.body_bytes for copy in self.copies.values())
         before = (self._projector.rows, self._projector.unusable)
         try:
             self.own.commit()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 def start_logs(process: str) -> "FilteringBoundLogger":
     """Set up the log of this process and return it. Foreign libraries may only complain."""
     logging.basicConfig(level=logging.CRITICAL, stream=sys.stderr)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # an exception that nobody fetched is a bug of ours
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from gateway.app.entry import run_until_stopped
+from gateway.app.entry import allow_open_files, run_until_stopped
 from gateway.app.load import load_gateway, load_ledger
 
 _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
@@ -78,6 +78,7 @@ def ledger_run(file: Path) -> None:
     """
     from gateway.app.ledger import run_ledger
 
+    allow_open_files()
     run_until_stopped(run_ledger(load_ledger(file)))
 
 
@@ -90,6 +91,7 @@ def ledger_rebuild(file: Path) -> None:
     """
     from gateway.app.rebuild import rebuild
 
+    allow_open_files()
     digest = rebuild(load_ledger(file), say=lambda text: click.echo(text, err=True))
     click.echo(f"rebuilt; sha256 of all tables: {digest}")
 

@@ -1,7 +1,8 @@
 """Modbus requests that only read, and what a reply to one must look like.
 
-The framing and the encoding are pymodbus's. Its client is not used: it takes a reply of another function code or
-length for the answer, sends again what timed out, and costs several times as much (its ADR has the figures).
+The framing and the encoding are pymodbus's, but for cutting Modbus/TCP replies apart (modbus_tcp.py). Its client is not
+used: it takes a reply of another function code or length for the answer, sends again what timed out, and costs several
+times as much (its ADR has the figures).
 """
 
 from __future__ import annotations

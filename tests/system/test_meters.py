@@ -41,6 +41,8 @@ def check_dead(books: Books, name: str, rows: list[Placed], began_s: float, ende
     assert not any(placed.is_good for placed in while_dead)
     assert all(placed.row.values == (None,) * 60 for placed in while_dead)
     assert all(placed.row.status for placed in while_dead)
+    asked = sum("waiting to ask again" not in placed.row.status for placed in while_dead)
+    assert asked < 0.7 * len(while_dead), "a dead meter must not be asked each time"
     assert any(placed.is_good for placed in rows if placed.t_s > ended_s), "and back"
     (down,) = books.events("device.down", device=name)
     (up,) = books.events("device.up", device=name)

@@ -7,6 +7,7 @@ import hashlib
 import struct
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import NamedTuple
 
 Value = float | int | bool | str
 
@@ -129,9 +130,8 @@ class Schema:
         return hash(self.id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One reading of all columns of a schema, at one instant.
+class Row(NamedTuple):
+    """One reading of all columns of a schema, at one instant. A tuple, since one is made for each poll.
 
     source_time_ns: when the device's last reply of this row arrived, UTC; never when we passed
         it on.

@@ -42,7 +42,7 @@ def test_each_stage_and_the_whole_chain_have_figures() -> None:
     assert set(found) == {"machine", "versions", "seconds", "cases", "targets"}
     assert {"python", "pymodbus", "aiomqtt", "mosquitto", "openssl"} <= set(found["versions"])
     case = found["cases"]["meters10"]
-    assert set(case["stages"]) == {"poll", "decode", "seal", "mqtts", "ledger"}
+    assert set(case["stages"]) == {"poll", "collect", "decode", "seal", "mqtts", "ledger"}
     for figures in (*case["stages"].values(), case["plain_library"], *case["end_to_end"]["processes"].values()):
         assert plausible(figures, cores=1.5), figures
     assert plausible(case["end_to_end"], cores=3.0)

@@ -116,6 +116,10 @@ GOOD_HEADS = [BOOT, 1, 1, 1, {}, {}, []]
         pack([*GOOD_HEADS[:4], {"filling": "1"}, {}, []]),
         pack([*GOOD_HEADS[:4], [], {}, []]),
         pack([*GOOD_HEADS[:5], {"00": 1}, []]),
+        pack([*GOOD_HEADS[:5], {"00": ["filling", 1]}, []]),
+        pack([*GOOD_HEADS[:5], {"00": ["filling", 1, 0]}, []]),
+        pack([*GOOD_HEADS[:5], {"00": [b"filling", 1, 60]}, []]),
+        pack([*GOOD_HEADS[:5], [], []]),
         pack([*GOOD_HEADS[:5], {}, [[BOOT]]]),
         pack([*GOOD_HEADS[:5], {}, [[BOOT, "1"]]]),
         pack([*GOOD_HEADS[:5], {}, [["boot", 1]]]),
@@ -227,6 +231,11 @@ MALFORMED: dict[str, Body] = {
     "an interval with a number that is none": (
         "interval",
         pack({"schema": LINE.id, "t": 0, "samples": [[0, b"", "1e5", 0, None]]}),
+    ),
+    "an interval with a sample too few": ("interval", pack({"schema": LINE.id, "t": 0, "samples": []})),
+    "an interval off its line's period": (
+        "interval",
+        pack({**unpack(interval(1)[1]), "t": unpack(interval(1)[1])["t"] + NS}),
     ),
     "more than a leaf can hold": ("schema", schema_body(LONG)),
 }

@@ -10,6 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.app.alarms import Alarms
 from gateway.app.devices import open_devices
+from gateway.app.entry import settle
 from gateway.app.intervals import LineIntervals, missing
 from gateway.app.logs import start_logs
 from gateway.app.metrics import counter, gauge, serve_metrics
@@ -18,9 +19,9 @@ from gateway.app.seallink import SealLink
 from gateway.app.ticks import NS, Breaker, Ticker, next_tick
 from gateway.codec.bodies import event_body, interval_body, line_body, schema_body
 from gateway.config import DeviceSection, GatewayConfig, Template, points_of
-from gateway.drivers import Driver, Poll
+from gateway.drivers import Driver
 from gateway.errors import DeviceError
-from gateway.model import Interval, Kind, Quality, Row, Schema
+from gateway.model import Interval, Kind, Quality, Row, Sample, Schema
 
 Drivers = Callable[[Mapping[str, DeviceSection], Mapping[str, Template]], Mapping[str, Mapping[str, Driver]]]
 
@@ -61,11 +62,6 @@ class Device:
     counters: tuple[str, ...]
     pipeline: int = 1
     down: bool = False
-
-    @property
-    def due_ns(self) -> int:
-        """When to poll next."""
-        return self.ticker.due_ns
 
 
 class Collector:
@@ -116,20 +112,18 @@ class Collector:
         for line in self._lines:
             self._outbox.put(Batch("schema", line_body(line.line)))
 
-    async def poll_bus(self, devices: Sequence[Device]) -> None:
-        """Poll the devices of one bus at their ticks, as many at once as each of them allows."""
+    async def poll_bus(self, devices: Sequence[Device], *, rank: int = 0) -> None:
+        """Poll the devices of one bus at their ticks, as many at once as each of them allows.
+
+        rank: of the bus among those with the same tick.
+        """
         pipeline = min(device.pipeline for device in devices)
         while True:
-            now_ns, due_ns = time.time_ns(), _next_due(devices)
-            if due_ns > now_ns:
-                if due_ns - now_ns > NS:
-                    for device in devices:
-                        device.ticker.realign(now_ns)
-                    due_ns = _next_due(devices)
-                # At each full second at the latest: so a stepped clock is noticed.
-                await self._alarms.until(min(due_ns, next_tick(now_ns, NS)), now_ns)
-                continue
+            now_ns = time.time_ns()
             due = [device for device in devices if device.ticker.due_ns <= now_ns]
+            if not due:
+                await self._rest(devices, now_ns, rank)
+                continue
             if len(due) > 1:
                 due.sort(key=_failures)  # no one waits for a silent one
             if pipeline == 1 or len(due) == 1:
@@ -141,52 +135,56 @@ class Collector:
                 for _ in range(min(pipeline, len(due))):
                     tasks.create_task(self._poll_all(left), name="collect.poll")
 
+    async def _rest(self, devices: Sequence[Device], now_ns: int, rank: int) -> None:
+        """Wait for the next tick; until the next full second at most, so that a stepped clock is noticed."""
+        due_ns = min([device.ticker.due_ns for device in devices])
+        if due_ns - now_ns > NS:
+            for device in devices:
+                device.ticker.realign(now_ns)
+            due_ns = min([device.ticker.due_ns for device in devices])
+        await self._alarms.until(min(due_ns, next_tick(now_ns, NS)), now_ns, rank=rank)
+
     async def _poll_all(self, left: Iterator[Device]) -> None:
         """Poll one device after the other; several of us take from the same ones."""
         for device in left:
             await self._poll(device)
 
     async def _poll(self, device: Device) -> None:
-        now_ns, due_ns = time.time_ns(), device.due_ns
-        missed = device.ticker.missed
-        boundary_ns = device.ticker.take(now_ns)
-        self._counts.missed_ticks += device.ticker.missed - missed
+        ticker, counts = device.ticker, self._counts
+        now_ns, due_ns = time.time_ns(), ticker.due_ns
+        boundary_ns = ticker.take(now_ns)
         if device.breaker.failures and not device.breaker.allows(now_ns):
             self._failed(device, boundary_ns, "device is down: waiting to ask again", now_ns)
             return
-        self._counts.polls += 1
+        counts.polls += 1
         try:
-            poll = await device.driver.poll(samples=boundary_ns is not None)
+            row, samples = await device.driver.poll(samples=boundary_ns is not None)
         except DeviceError as e:
-            self._counts.errors += 1
+            counts.errors += 1
             now_ns = time.time_ns()
             if device.breaker.failed(now_ns):
                 self._turned(device, "device.down", str(e), now_ns)
             self._failed(device, boundary_ns, str(e), now_ns)
             return
-        self._took(device, boundary_ns, poll)
-        lag_s = (time.time_ns() - due_ns) / NS
-        self._counts.lag_s = lag_s
-        self._counts.lag_worst_s = max(self._counts.lag_worst_s, lag_s)
-
-    def _took(self, device: Device, boundary_ns: int | None, poll: Poll) -> None:
-        self._counts.rows += 1
-        self._counts.readings += len(poll.row.values)
+        counts.rows += 1
+        counts.readings += len(row.values)
         if device.breaker.failures and device.breaker.answered():
-            self._turned(device, "device.up", "", poll.row.source_time_ns)
-        self._outbox.add(poll.row)
+            self._turned(device, "device.up", "", row.source_time_ns)
+        self._outbox.add(row)
         if boundary_ns is not None:
-            samples = [replace(sample, point=f"{device.name}.{sample.point}") for sample in poll.samples]
-            for line in self._lines:
-                self._close(line.take(boundary_ns, samples))
+            self._sampled(boundary_ns, [replace(sample, point=f"{device.name}.{sample.point}") for sample in samples])
+        counts.lag_s = lag_s = (time.time_ns() - due_ns) / NS
+        counts.lag_worst_s = max(counts.lag_worst_s, lag_s)
 
     def _failed(self, device: Device, boundary_ns: int | None, why: str, now_ns: int) -> None:
         """Say that there is no value: a BAD row, BAD samples. Never an old value."""
         self._outbox.add(bad_row(device.driver.schema, now_ns, why))
         if boundary_ns is not None:
-            samples = [missing(point, now_ns, why) for point in device.counters]
-            for line in self._lines:
-                self._close(line.take(boundary_ns, samples))
+            self._sampled(boundary_ns, [missing(point, now_ns, why) for point in device.counters])
+
+    def _sampled(self, boundary_ns: int, samples: Sequence[Sample]) -> None:
+        for line in self._lines:
+            self._close(line.take(boundary_ns, samples))
 
     def _turned(self, device: Device, what: str, why: str, now_ns: int) -> None:
         device.down = what == "device.down"
@@ -216,16 +214,15 @@ class Collector:
                 self._close(line.expire(now_ns))
             self._counts.queue_bytes = self._outbox.depth_bytes
             self._counts.dropped_rows = self._outbox.dropped_rows
+            self._counts.missed_ticks = sum(
+                device.ticker.missed for devices in self.buses.values() for device in devices
+            )
 
     async def close(self) -> None:
         """Close every driver."""
         for devices in self.buses.values():
             for device in devices:
                 await device.driver.close()
-
-
-def _next_due(devices: Sequence[Device]) -> int:
-    return min([device.ticker.due_ns for device in devices])
 
 
 def _failures(device: Device) -> int:
@@ -254,13 +251,14 @@ async def run_collect(config: GatewayConfig) -> None:
     collector.announce()
     socket = config.run_folder / "collect.metrics.sock"
     metrics = await serve_metrics("collect", counts, socket=socket, address=config.collect.metrics)
+    settle()
     log.info("collect.ready", devices=len(config.devices), buses=len(collector.buses))
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(link.run(), name="collect.seal")
             tasks.create_task(collector.beat(), name="collect.beat")
-            for bus, devices in collector.buses.items():
-                tasks.create_task(collector.poll_bus(devices), name=f"collect.bus {bus}")
+            for rank, (bus, devices) in enumerate(collector.buses.items()):
+                tasks.create_task(collector.poll_bus(devices, rank=rank), name=f"collect.bus {bus}")
     finally:
         await link.drain(within_s=2.0)
         await collector.close()

@@ -1,6 +1,7 @@
 """How a process starts and stops: one loop, one main task, SIGTERM and SIGINT cancel it."""
 
 import asyncio
+import gc
 import resource
 import signal
 from collections.abc import Coroutine
@@ -51,6 +52,16 @@ def allow_open_files() -> None:
     """Raise the soft limit of open files to the hard one: each log that is open takes up to nine."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def settle() -> None:
+    """Tell the garbage collector that all that stands now will stay, and to look less often; at the end of a start.
+
+    What a poll makes has no cycles; looking for some took a tenth of collect's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def _flat(error: BaseException) -> list[BaseException]:

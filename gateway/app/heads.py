@@ -1,7 +1,10 @@
 """What the sealer remembers beside its checkpoint, so that a restart goes on where the last one stopped."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+from gateway.codec.checks import to_schema
 from gateway.codec.leaves import parse
 from gateway.codec.pack import pack, unpack
 from gateway.errors import LogError, TrustError
@@ -12,12 +15,32 @@ MOST_BOOTS = 8
 MOST_LINES = 1000
 
 
+class LineHead(NamedTuple):
+    """What the sealer knows of a line. columns: how many samples an interval of it has."""
+
+    name: str
+    columns: int
+    period_s: int
+
+    def misfit(self, interval: Mapping[str, Any]) -> str:
+        """Say what about a checked interval body does not fit this line, "" if it fits.
+
+        One that does not would stand in the line's chain and enter no figure: no export could cross it.
+        """
+        if len(interval["samples"]) != self.columns:
+            return f"got {len(interval['samples'])} samples, want {self.columns}, as line {self.name!r} has counters"
+        if interval["t"] % (self.period_s * 1_000_000_000):
+            return f"t: got {interval['t']}, want a multiple of {self.period_s} s, the period of line {self.name!r}"
+        return ""
+
+
 @dataclass(slots=True)
 class Heads:
     """What stands beside the checkpoint, brought up to date from the leaves after it.
 
     boot, sequence: the newest batch. t_ns: the newest trusted time. lines: per line the index of its newest interval
-    leaf. line_of: per line the newest schema that its intervals may name. earlier: boots before, and how far each got.
+    leaf. line_of: by the newest schema of each line, which its intervals may name, that line.
+    earlier: boots before, and how far each got.
     """
 
     boot: bytes = b""
@@ -25,7 +48,7 @@ class Heads:
     epoch: int = 0
     t_ns: int = 0
     lines: dict[str, int] = field(default_factory=dict)
-    line_of: dict[str, str] = field(default_factory=dict)
+    line_of: dict[str, LineHead] = field(default_factory=dict)
     earlier: dict[bytes, int] = field(default_factory=dict)
 
     def packed(self) -> bytes:
@@ -40,8 +63,9 @@ class Heads:
             return cls()
         try:
             boot, sequence, epoch, t_ns, lines, line_of, earlier = unpack(packed)
+            line_of = {schema_id: LineHead(*line) for schema_id, line in line_of.items()}
             heads = cls(boot, sequence, epoch, t_ns, lines, line_of, dict(earlier))
-        except (TrustError, TypeError, ValueError) as e:
+        except (TrustError, TypeError, ValueError, AttributeError) as e:
             raise LogError(f"log: the heads beside the checkpoint cannot be read: {e}") from e
         if not heads._fits(size):
             raise LogError("log: the heads beside the checkpoint are not those of a log of its size")
@@ -52,10 +76,9 @@ class Heads:
         return (
             {type(boot) for boot in (self.boot, *self.earlier)} == {bytes}
             and type(self.lines) is dict
-            and type(self.line_of) is dict
             and all(type(count) is int and 0 <= count < 2**63 for count in counts)
             and all(type(index) is int and 0 <= index < size for index in self.lines.values())
-            and all(type(line) is str for line in self.line_of.values())
+            and all(tuple(map(type, line)) == (str, int, int) and line.period_s > 0 for line in self.line_of.values())
         )
 
     def switch(self, boot: bytes) -> None:
@@ -68,14 +91,14 @@ class Heads:
         while len(self.earlier) > MOST_BOOTS:
             del self.earlier[next(iter(self.earlier))]
 
-    def adopt(self, schema_id: str, line: str) -> None:
+    def adopt(self, schema: LineSchema) -> None:
         """Note that a line's intervals name this schema from here on, and none before it."""
-        self.line_of = {known: of for known, of in self.line_of.items() if of != line}
-        self.line_of[schema_id] = line
+        self.line_of = {known: of for known, of in self.line_of.items() if of.name != schema.name}
+        self.line_of[schema.id.hex()] = LineHead(schema.name, len(schema.columns), schema.period_s)
 
     def has_room_for(self, schema: LineSchema) -> bool:
         """Return whether there may be such a line: their number has a bound, whatever collect sends."""
-        return len(self.line_of) < MOST_LINES or schema.name in self.line_of.values()
+        return len(self.line_of) < MOST_LINES or any(line.name == schema.name for line in self.line_of.values())
 
     def follow(self, index: int, body: bytes) -> None:
         """Bring the heads up to date with a leaf of the log. Raises LogError for one that no sealer can have made."""
@@ -85,12 +108,14 @@ class Heads:
                 self.switch(leaf.src[0])
                 self.sequence = leaf.src[1]
             if leaf.kind == "interval":
-                self.lines[self.line_of[leaf.body["schema"].hex()]] = index
+                self.lines[self.line_of[leaf.body["schema"].hex()].name] = index
         except (TrustError, KeyError) as e:
             raise LogError(f"log: leaf {index}: is none that this log can hold: {e}") from e
         if leaf.kind == "epoch":
             self.epoch = leaf.body["epoch"]
-        if leaf.kind == "schema" and "line" in leaf.body:
-            self.adopt(leaf.body["id"].hex(), leaf.body["line"]["name"])
+        if leaf.kind == "schema":
+            schema = to_schema(leaf.body)
+            if isinstance(schema, LineSchema):
+                self.adopt(schema)
         if leaf.clock.state != ClockState.SUSPECT:
             self.t_ns = max(self.t_ns, leaf.clock.t_ns)

@@ -252,7 +252,7 @@ class Sealer:
             raise TrustError(f"put: kind: got {kind[:20]!r}, want one of {', '.join(sorted(KINDS_FROM_COLLECT))}")
         checked = check_body(kind, unpack(body))
         line, schema = None, None
-        if kind == "schema" and "line" in checked:
+        if kind == "schema":
             schema = to_schema(checked)
             if isinstance(schema, LineSchema) and not self._heads.has_room_for(schema):
                 raise TrustError(f"put: schema: got line {schema.name!r}, want at most {MOST_LINES} lines")
@@ -260,13 +260,15 @@ class Sealer:
             line = self._heads.line_of.get(checked["schema"].hex())
             if line is None:
                 raise TrustError(f"put: interval: schema {checked['schema'].hex()} is no line's newest in the log")
-        prev = self._heads.lines.get(line) if line is not None else None
+            if misfit := line.misfit(checked):
+                raise TrustError(f"put: interval: {misfit}")
+        prev = None if line is None else self._heads.lines.get(line.name)
         index = self._append(kind, body, (self._heads.boot, sequence), prev)
         self._heads.sequence = sequence
         if line is not None:
-            self._heads.lines[line] = index
+            self._heads.lines[line.name] = index
         if isinstance(schema, LineSchema):
-            self._heads.adopt(schema.id.hex(), schema.name)
+            self._heads.adopt(schema)
 
     def _append(self, kind: str, body: bytes, src: tuple[bytes, int] | None = None, prev: int | None = None) -> int:
         clock = self._clock.read()

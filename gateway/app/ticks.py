@@ -31,9 +31,12 @@ class Ticker:
     def take(self, now_ns: int) -> int | None:
         """Move past the tick that is due and return the interval boundary that it stands for, None for none."""
         last = self.due_ns
+        if last <= now_ns < last + self.period_ns:
+            self.due_ns = last + self.period_ns
+            return None if last % self.boundary_ns else last
         if now_ns < last - self.boundary_ns:
             last = next_tick(now_ns, self.period_ns) - self.period_ns  # the clock was stepped back
-        elif now_ns >= last + self.period_ns:
+        elif now_ns > last:
             last = now_ns // self.period_ns * self.period_ns
             self.missed += (last - self.due_ns) // self.period_ns
         boundary = last // self.boundary_ns * self.boundary_ns

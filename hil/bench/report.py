@@ -154,7 +154,7 @@ def lines_of(name: str, figures: Figures) -> Iterator[str]:
     yield _HEAD
     if "plain_library" in figures:
         yield _line("pymodbus alone", figures["plain_library"])
-    for stage in ("poll", "decode", "seal", "mqtts", "ledger"):
+    for stage in ("poll", "decode", "collect", "seal", "mqtts", "ledger"):
         if stage in figures["stages"]:
             yield _line(stage, figures["stages"][stage])
     chain = figures["end_to_end"]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,12 +172,17 @@ async def running_site(case: Case, plant: Plant, folder: Path) -> AsyncIterator[
 
 def _write(case: Case, plant: Plant, folder: Path, *, broker_port: int) -> None:
     names = {"gateway": GATEWAY, "ledger": LEDGER, "broker_port": broker_port}
+    (folder / "gateway.toml").write_text(gateway_toml(case, plant.units, broker_port=broker_port))
+    (folder / "ledger.toml").write_text(_LEDGER_TOML.format(**names))
+    (folder / "factors.toml").write_text("factor = []\n")
+
+
+def gateway_toml(case: Case, units: Sequence[tuple[int, int]], *, broker_port: int) -> str:
+    """Return the configuration of a gateway that reads these meters. units: port and unit id of each."""
     sharing = f"pipeline = {case.pipeline}" if case.pipeline > 1 else "own_connection = true"
     about = {"template": case.template, "period_s": case.period_s, "sharing": sharing}
     devices = "".join(
         _DEVICE_TOML.format(name=f"m{index}", port=port, unit_id=unit_id, **about)
-        for index, (port, unit_id) in enumerate(plant.units)
+        for index, (port, unit_id) in enumerate(units)
     )
-    (folder / "gateway.toml").write_text(_GATEWAY_TOML.format(**names) + devices)
-    (folder / "ledger.toml").write_text(_LEDGER_TOML.format(**names))
-    (folder / "factors.toml").write_text("factor = []\n")
+    return _GATEWAY_TOML.format(gateway=GATEWAY, ledger=LEDGER, broker_port=broker_port) + devices

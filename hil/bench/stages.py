@@ -18,15 +18,17 @@ import structlog
 import uvloop
 from pymodbus.client import AsyncModbusTcpClient
 
+from gateway.app.collect import CollectCounts, Collector
 from gateway.app.forward import CHUNK_BYTES
 from gateway.app.ledger import Ledger, LedgerCounts
+from gateway.app.load import template_text
 from gateway.app.outbox import Outbox
 from gateway.app.sealer import Sealer
 from gateway.codec.bodies import schema_body
 from gateway.codec.frames import LogMessage, pack_log
 from gateway.codec.planner import Limits, plan
 from gateway.codec.registers import Decoder, store_of
-from gateway.config import parse_ledger
+from gateway.config import parse_gateway, parse_ledger
 from gateway.drivers.modbus_bus import Bus
 from gateway.drivers.modbus_pdu import Request
 from gateway.model import Column, Row, Schema, WireType
@@ -35,10 +37,12 @@ from gateway.store.files import RealFiles
 from gateway.store.segments import Log
 from gateway.tlog.note import Signer, Verifier
 from hil.bench.cases import CASES, Case
+from hil.bench.site import gateway_toml
 from hil.bench.usage import usage_of
 
 _ROUNDS: Final = 1000
 _MOST_LEAVES: Final = 2000
+_WARM_UP_S: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +114,26 @@ async def poll(case: Case, units: Units, seconds: float) -> Mapping[str, Spent]:
     for bus in buses:
         await bus.close()
     return {"poll": spent}
+
+
+async def collect(case: Case, units: Units, seconds: float) -> Mapping[str, Spent]:
+    """Collect rows as the process does, into a queue that nobody empties but drops what is old."""
+    with TemporaryDirectory(prefix="wattseal-bench-") as name:
+        text = gateway_toml(case, units, broker_port=1)
+        config = parse_gateway(text, name="gateway.toml", folder=Path(name), template_text=template_text)
+    outbox, counts = Outbox(most_bytes=1 << 20), CollectCounts()
+    collector = Collector(config, outbox, counts, structlog.get_logger())
+    tasks = [asyncio.create_task(collector.poll_bus(devices)) for devices in collector.buses.values()]
+    await asyncio.sleep(_WARM_UP_S)
+    watch, readings = _Watch(), counts.readings
+    with watch:
+        await asyncio.sleep(seconds)
+    spent = watch.spent(counts.readings - readings)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    await collector.close()
+    return {"collect": spent}
 
 
 async def plain(case: Case, units: Units, seconds: float) -> Mapping[str, Spent]:
@@ -213,7 +237,7 @@ def _image(case: Case) -> bytes:
     return (b"\x47\x11\x20\x00" if floats else b"\x47\x11") * block.count
 
 
-STAGES: Final = {"poll": poll, "plain": plain, "decode": decode, "seal": seal_and_ledger}
+STAGES: Final = {"poll": poll, "collect": collect, "plain": plain, "decode": decode, "seal": seal_and_ledger}
 
 
 def main() -> None:

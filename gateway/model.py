@@ -114,16 +114,19 @@ class Schema:
     columns: tuple[Column, ...]
     id: bytes = field(init=False)
     layout: struct.Struct = field(init=False, repr=False, compare=False)
+    cells: tuple[struct.Struct, ...] = field(init=False, repr=False, compare=False)
     has_text: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Derive the 8-byte identifier (see docs/log.md, "schema") and the layout of a row.
+        """Derive the 8-byte identifier (see docs/log.md, "schema"), the layout of a row, and of each column alone.
 
         Raises ValueError for a store that does not exist.
         """
         text = "\n".join([self.device, *(f"{c.name}\t{c.unit}\t{c.store}" for c in self.columns)])
         object.__setattr__(self, "id", hashlib.sha256(text.encode()).digest()[:8])
-        object.__setattr__(self, "layout", struct.Struct(">" + "".join(_code_of(c.store) for c in self.columns)))
+        codes = [_code_of(column.store) for column in self.columns]
+        object.__setattr__(self, "layout", struct.Struct(">" + "".join(codes)))
+        object.__setattr__(self, "cells", tuple(struct.Struct(">" + code) for code in codes))
         object.__setattr__(self, "has_text", any(c.store[0] == "s" for c in self.columns))
 
     def __hash__(self) -> int:
@@ -145,6 +148,24 @@ class Row(NamedTuple):
     values: tuple[Value | None, ...]
     qualities: tuple[Quality, ...] | None = None
     status: str = ""
+
+
+class Change(NamedTuple):
+    """A new value, or a new quality, of one column of a schema: told by the device, or found by comparing.
+
+    column: its place in the schema. source_time_ns: since when, in the device's own words, or when its reply arrived.
+    value: None exactly when the quality is BAD. status: as a row's.
+    low, high: the extremes of the GOOD values of this column that were not told since its last change; None for none.
+    """
+
+    schema: Schema
+    column: int
+    source_time_ns: int
+    value: Value | None
+    quality: Quality = Quality.GOOD
+    status: str = ""
+    low: Value | None = None
+    high: Value | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

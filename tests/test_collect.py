@@ -27,7 +27,7 @@ from gateway.codec.checks import check_body, rows_of, to_interval, to_schema
 from gateway.codec.frames import Message
 from gateway.codec.pack import unpack
 from gateway.codec.registers import store_of
-from gateway.config import DeviceSection, GatewayConfig, Template, parse_gateway, points_of
+from gateway.config import GatewayConfig, Template, parse_gateway, points_of
 from gateway.drivers import Driver, Poll
 from gateway.errors import DeviceError
 from gateway.model import Column, Interval, Kind, LineSchema, Quality, Row, Sample, Schema
@@ -122,12 +122,11 @@ class Site:
     def __post_init__(self) -> None:
         self.collector = Collector(self.config, self.outbox, self.counts, logger(self.said), drivers=self._drivers)
 
-    def _drivers(
-        self, devices: Mapping[str, DeviceSection], templates: Mapping[str, Template]
-    ) -> Mapping[str, Mapping[str, Driver]]:
-        self.meters = {name: Meter(name, templates[section.template]) for name, section in devices.items()}
+    def _drivers(self, config: GatewayConfig) -> Mapping[str, Mapping[str, Driver]]:
+        templates = config.templates
+        self.meters = {name: Meter(name, templates[section.template]) for name, section in config.devices.items()}
         buses: dict[str, dict[str, Driver]] = {}
-        for name, section in devices.items():
+        for name, section in config.devices.items():
             buses.setdefault(name if section.own_connection else section.url, {})[name] = self.meters[name]
         return buses
 

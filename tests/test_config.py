@@ -16,7 +16,15 @@ from gateway.codec.checks import check_body
 from gateway.codec.leaves import MAX_HEADER, MAX_LEAF
 from gateway.codec.pack import unpack
 from gateway.codec.registers import store_of
-from gateway.config import GatewayConfig, LedgerConfig, parse_gateway, parse_ledger, parse_template, points_of
+from gateway.config import (
+    GatewayConfig,
+    LedgerConfig,
+    ModbusTemplate,
+    parse_gateway,
+    parse_ledger,
+    parse_template,
+    points_of,
+)
 from gateway.errors import ConfigError
 from gateway.model import Column, Kind, LineColumn, LineSchema, Order, Point, Quality, Role, Row, Schema, WireType
 
@@ -256,6 +264,7 @@ def test_a_template_becomes_points_in_the_order_of_its_file() -> None:
     assert (points[2].function, points[3].scale_point) == (3, "factor")
     assert (points[5].registers, points[6].bit) == (4, 3)
     limits = parse_template(TEMPLATE, "meter")
+    assert isinstance(limits, ModbusTemplate)
     assert (limits.max_gap, limits.max_registers, limits.never, limits.keep_order) == (0, 60, ((4, 100, 110),), True)
 
 
@@ -287,20 +296,24 @@ def test_a_file_that_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
 
 # --- bad files: what is changed in the good one, and the one line that says so ---
 
-SECTIONS = "want one of collect, devices, forward, gateway, interval, lines, seal"
+SECTIONS = "want one of agents, bacnet, collect, devices, forward, gateway, interval, lines, opcua, seal"
 DEVICE_KEYS = (
-    "want one of template, url, unit_id, period_s, timeout_s, own_connection, pipeline, rated_power_w, meter_class, "
+    "want one of template, url, unit_id, period_s, follow, stale_s, report, opcua, bacnet, "
+    "timeout_s, own_connection, pipeline, rated_power_w, meter_class, "
     "serial"
 )
 TEMPLATE_KEYS = (
-    "want one of title, verified, sources, votes, function, max_gap, max_registers, never, keep_order, points"
+    "want one of title, verified, sources, votes, protocol, function, max_gap, max_registers, never, keep_order, points"
 )
 TYPES = "want one of u16, s16, u32, s32, u64, s64, f32, f64, bit, string"
 TEXT = "want text of at most 60 characters, none a control character"
 ZONE = "want text of 1 to 60 characters, none a control character"
 NAME = "want lower-case letters, digits, - and _"
 GATEWAY_NAME = "want lower-case letters, digits and -"
-URL = "want tcp://host:port, rtu+tcp://host:port or serial:///dev/..."
+URL = (
+    "want tcp://host:port, rtu+tcp://host:port, serial:///dev/..., opc.tcp://host:port/path, "
+    "bacnet:<instance> or agent:<id>"
+)
 COUNTER = "want <device>.<point> of a counter"
 POWER = "1..1000000000000"
 SKEW = "want a period that divides interval.period_s (60 s), or energies would skew"

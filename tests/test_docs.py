@@ -16,7 +16,7 @@ from gateway.app.forward import ForwardMetrics
 from gateway.app.ledger import LedgerCounts
 from gateway.app.load import template_text
 from gateway.app.sealer import SealCounts
-from gateway.config import parse_gateway, parse_ledger, parse_template, sections
+from gateway.config import parse_gateway, parse_ledger, parse_template, sections, templates
 from gateway.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -86,8 +86,8 @@ def test_the_ledger_page_shows_files_that_parse() -> None:
         (sections.IntervalSection, "gateway.md"),
         (sections.DeviceSection, "gateway.md"),
         (sections.LineSection, "gateway.md"),
-        (sections.PointSection, "gateway.md"),
-        (sections.Template, "gateway.md"),
+        (templates.ModbusPointSection, "gateway.md"),
+        (templates.ModbusTemplate, "gateway.md"),
         (sections.LedgerSection, "ledger.md"),
         (sections.GatewayKeySection, "ledger.md"),
     ],

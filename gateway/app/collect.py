@@ -18,12 +18,12 @@ from gateway.app.outbox import Batch, Outbox
 from gateway.app.seallink import SealLink
 from gateway.app.ticks import NS, Breaker, Ticker, next_tick
 from gateway.codec.bodies import event_body, interval_body, line_body, schema_body
-from gateway.config import DeviceSection, GatewayConfig, Template, points_of
-from gateway.drivers import Driver
+from gateway.config import GatewayConfig, counters_of
+from gateway.drivers import Driver, Follower
 from gateway.errors import DeviceError
-from gateway.model import Interval, Kind, Quality, Row, Sample, Schema
+from gateway.model import Change, Interval, Quality, Row, Sample, Schema
 
-Drivers = Callable[[Mapping[str, DeviceSection], Mapping[str, Template]], Mapping[str, Mapping[str, Driver]]]
+Drivers = Callable[[GatewayConfig], Mapping[str, Mapping[str, Driver]]]
 
 FLUSH_S = 0.5
 """Rows are handed to the seal at least this often."""
@@ -37,6 +37,7 @@ class CollectCounts:
     errors: int = counter("polls that a device did not answer")
     rows: int = counter("rows read")
     readings: int = counter("values read")
+    changes: int = counter("changes that devices told by themselves")
     missed_ticks: int = counter("ticks that were skipped because a poll took too long")
     devices_down: int = gauge("devices whose circuit breaker is open")
     lag_s: float = gauge("how long after its tick the latest poll ended")
@@ -52,7 +53,7 @@ class CollectCounts:
 class Device:
     """One device at work: its driver, its ticks, its breaker.
 
-    pipeline: how many devices of its bus may be polled at once.
+    pipeline: how many devices of its bus may be polled at once. follows: it shall tell its changes by itself.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Device:
     breaker: Breaker
     counters: tuple[str, ...]
     pipeline: int = 1
+    follows: bool = False
     down: bool = False
 
 
@@ -85,21 +87,21 @@ class Collector:
         self._alarms = Alarms()
         self.buses = {
             bus: [self._device(config, name, driver) for name, driver in found.items()]
-            for bus, found in drivers(config.devices, config.templates).items()
+            for bus, found in drivers(config).items()
         }
 
     def _device(self, config: GatewayConfig, name: str, driver: Driver) -> Device:
         section = config.devices[name]
-        points = points_of(config.templates[section.template])
-        period_ns = round(section.period_s * NS)
+        period_ns = round(config.period_s(name) * NS)
         due_ns = next_tick(time.time_ns(), period_ns)
         return Device(
             name=name,
             driver=driver,
             ticker=Ticker(period_ns=period_ns, boundary_ns=self._boundary_ns, due_ns=due_ns),
             breaker=Breaker(),
-            counters=tuple(f"{name}.{point.name}" for point in points if point.kind == Kind.COUNTER),
+            counters=tuple(f"{name}.{counter}" for counter in counters_of(config.templates[section.template])),
             pipeline=section.pipeline,
+            follows=section.follow,
         )
 
     def announce(self) -> None:
@@ -198,6 +200,20 @@ class Collector:
         for interval in intervals:
             self._outbox.put(Batch("interval", interval_body(interval)))
 
+    async def follow(self, device: Device, follower: Follower) -> None:
+        """Queue what a device tells by itself; where it cannot, poll it every second instead."""
+        try:
+            await follower.follow(self._tell)
+        except DeviceError as e:
+            about = {"device": device.name, "why": str(e)}
+            self._log.warning("device.polled", **about)
+            self._outbox.put(Batch("event", event_body("device.polled", time.time_ns(), about)))
+            device.ticker.period_ns = min(device.ticker.period_ns, NS)
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        self._counts.changes += len(changes)
+        self._outbox.tell(changes)
+
     async def beat(self) -> None:
         """Hand over gathered rows, close boundaries whose grace is over."""
         expected_ns = next_tick(time.time_ns(), self._boundary_ns)
@@ -259,6 +275,9 @@ async def run_collect(config: GatewayConfig) -> None:
             tasks.create_task(collector.beat(), name="collect.beat")
             for rank, (bus, devices) in enumerate(collector.buses.items()):
                 tasks.create_task(collector.poll_bus(devices, rank=rank), name=f"collect.bus {bus}")
+                for device in devices:
+                    if device.follows and isinstance(device.driver, Follower):
+                        tasks.create_task(collector.follow(device, device.driver), name=f"collect.follow {device.name}")
     finally:
         await link.drain(within_s=2.0)
         await collector.close()

@@ -48,7 +48,7 @@ class LedgerCounts:
     refused: int = counter("messages refused: malformed, not signed by the gateway's key, or of another history")
     gaps: int = counter("messages that added nothing: a gap or a repetition")
     leaves: int = counter("leaves accepted")
-    rows: int = counter("rows of readings in accepted leaves")
+    rows: int = counter("rows and changes of readings in accepted leaves")
     unusable: int = counter("accepted leaves that cannot be read")
     absent: int = counter("accepted leaves whose body the gateway had dropped")
     receipts: int = counter("receipts published")

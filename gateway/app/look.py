@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from gateway.app.devices import limits_of
+from gateway.app.devices.modbus import limits_of
 from gateway.codec.planner import Limits, plan
 from gateway.codec.registers import Decoder
-from gateway.config import GatewayConfig, points_of
+from gateway.config import GatewayConfig, ModbusTemplate, points_of
 from gateway.drivers.modbus_bus import Bus
 from gateway.drivers.modbus_pdu import Request, SilentError, UnreachableError
 from gateway.errors import ConfigError, DeviceError
@@ -34,6 +34,8 @@ async def look(config: GatewayConfig, device: str, point: str = "") -> list[Look
     """
     section = config.devices[device]
     template = config.templates[section.template]
+    if not isinstance(template, ModbusTemplate):
+        raise ConfigError(f"{device}: got a device of {template.protocol}, want one of modbus")
     points = {found.name: found for found in points_of(template)}
     if point and point not in points:
         raise ConfigError(f"{device}.{point}: got point {point!r}, want one of {', '.join(points)}")

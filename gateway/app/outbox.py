@@ -7,12 +7,14 @@ event leaf says what went.
 import asyncio
 import secrets
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gateway.codec.bodies import PackedRow, event_body, packed_row, packed_rows_body
+from gateway.codec.changes import GROUP_BYTES, changes_body, size_of
 from gateway.codec.frames import Message
 from gateway.codec.leaves import MAX_HEADER, MAX_LEAF
-from gateway.model import Row
+from gateway.model import Change, Row
 
 MOST_IN_FLIGHT = 16
 MOST_BODY = MAX_LEAF - MAX_HEADER
@@ -20,7 +22,7 @@ MOST_BODY = MAX_LEAF - MAX_HEADER
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One leaf's body on its way. rows, first_ns: how many readings, from when."""
+    """One leaf's body on its way. rows, first_ns: how many rows or changes, from when."""
 
     kind: str
     body: bytes
@@ -49,6 +51,9 @@ class Outbox:
         self._most_bytes = most_bytes
         self._rows: list[PackedRow] = []
         self._row_bytes = 0
+        self._changes: list[Change] = []
+        self._change_bytes = 0
+        self._told: set[bytes] = set()
         self._waiting: deque[Batch] = deque()
         self._waiting_bytes = 0
         self._flying: deque[tuple[int, Batch]] = deque()
@@ -61,12 +66,17 @@ class Outbox:
     @property
     def depth_bytes(self) -> int:
         """Bytes that wait or are under way."""
-        return self._waiting_bytes + self._row_bytes + sum(len(batch.body) for _, batch in self._flying)
+        return (
+            self._waiting_bytes
+            + self._row_bytes
+            + self._change_bytes
+            + sum(len(batch.body) for _, batch in self._flying)
+        )
 
     @property
     def is_empty(self) -> bool:
         """Return whether all that was put has been answered."""
-        return not (self._rows or self._waiting or self._flying)
+        return not (self._rows or self._changes or self._waiting or self._flying)
 
     async def emptied(self) -> None:
         """Wait until all that was put has been answered."""
@@ -83,11 +93,27 @@ class Outbox:
         self._rows.append(packed_row(row))
         self._row_bytes += size
 
+    def tell(self, changes: Iterable[Change]) -> None:
+        """Queue changes; joined like rows, into batches of their own."""
+        for change in changes:
+            size = size_of(change)
+            if self._change_bytes + size + GROUP_BYTES > MOST_BODY:
+                self.flush()
+            if change.schema.id not in self._told:
+                self._told.add(change.schema.id)
+                size += GROUP_BYTES
+            self._changes.append(change)
+            self._change_bytes += size
+
     def flush(self) -> None:
-        """Close the batch of rows that has gathered."""
+        """Close the batches that have gathered."""
         if self._rows:
             rows, self._rows, self._row_bytes = self._rows, [], 0
             self.put(Batch("readings", packed_rows_body(rows), len(rows), rows[0][1]))
+        if self._changes:
+            changes, self._changes, self._change_bytes = self._changes, [], 0
+            self._told.clear()
+            self.put(Batch("readings", changes_body(changes), len(changes), changes[0].source_time_ns))
 
     def put(self, batch: Batch) -> None:
         """Queue one batch; the oldest readings go when the bound is reached."""

@@ -34,7 +34,7 @@ def check(file: Path, *, as_json: bool) -> None:
         return
     config = load_gateway(file)
     try:
-        open_devices(config.devices, config.templates)
+        open_devices(config)
     except ConfigError as e:
         raise ConfigError(f"{file.name}: {e}") from e
     devices = [_device(config, name) for name in config.devices]
@@ -58,23 +58,24 @@ def _is_ledger(file: Path) -> bool:
 
 
 def _device(config: GatewayConfig, name: str) -> dict[str, Any]:
-    from gateway.app.devices import limits_of
+    from gateway.app.devices.modbus import limits_of
     from gateway.codec.planner import plan
-    from gateway.config import points_of
+    from gateway.config import ModbusTemplate, points_of
 
     section = config.devices[name]
     template = config.templates[section.template]
-    points = points_of(template)
-    requests = len(plan(points, limits_of(template)))
+    requests = 1
+    if isinstance(template, ModbusTemplate):
+        requests = len(plan(points_of(template), limits_of(template)))
     return {
         "name": name,
         "template": section.template,
         "title": template.title,
         "verified": template.verified,
-        "points": len(points),
+        "points": len(template.points),
         "requests": requests,
-        "period_s": section.period_s,
-        "requests_per_s": requests / section.period_s,
+        "period_s": config.period_s(name),
+        "requests_per_s": requests / config.period_s(name),
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from gateway.codec.changes import good_changes
 from gateway.codec.pack import shown
 from gateway.errors import TrustError
 from gateway.model import (
@@ -123,7 +124,7 @@ _SHAPES: dict[str, tuple[dict[str, _Check], ...]] = {
         {"id": _id, "device": _str, "columns": _list},
         {"id": _id, "line": _map, "columns": _list},
     ),
-    "readings": ({"rows": _rows},),
+    "readings": ({"rows": _rows}, {"changes": good_changes}),
     "interval": ({"schema": _id, "t": _int, "samples": _samples},),
     "event": ({"what": _str, "t": _int, "about": _plain_map},),
     "factor": (
@@ -268,7 +269,7 @@ def to_factor(body: Mapping[str, Any]) -> Factor:
 
 def rows_of(body: Mapping[str, Any], schemas: Mapping[bytes, Schema]) -> Iterator[Row]:
     """Yield the rows of a checked readings body. Raises TrustError for an unknown schema or a wrong length."""
-    for schema_id, t_ns, packed, marks, status in body["rows"]:
+    for schema_id, t_ns, packed, marks, status in body.get("rows", ()):
         schema = schemas.get(schema_id)
         if schema is None:
             raise TrustError(f"readings: schema {schema_id.hex()} is not in the log before this leaf")

@@ -3,7 +3,7 @@
 `gateway.toml: devices.m1.unit_id: got 300, want 0..247`
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Context, Decimal, Inexact
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import msgspec
 
 from gateway.config.convert import convert, named, placed, section, shown, tables, toml
 from gateway.config.sections import (
+    AgentsSection,
+    BacnetSection,
     BrokerSection,
     CollectSection,
     DeviceSection,
@@ -21,10 +23,10 @@ from gateway.config.sections import (
     LedgerConfig,
     LedgerSection,
     LineSection,
-    PointSection,
+    OpcuaSection,
     SealSection,
-    Template,
 )
+from gateway.config.templates import SCHEMES, TEMPLATES, ModbusPointSection, ModbusTemplate, PointSection, Template
 from gateway.errors import ConfigError
 from gateway.model import ENERGY_UNITS, Kind, LineColumn, LineSchema, Point, Role, WireType
 
@@ -32,12 +34,17 @@ __all__ = [
     "DeviceSection",
     "GatewayConfig",
     "LedgerConfig",
+    "ModbusTemplate",
     "Template",
+    "counters_of",
     "parse_gateway",
     "parse_ledger",
     "parse_template",
     "points_of",
 ]
+
+
+_SECTIONS = {"gateway", "collect", "seal", "forward", "interval", "opcua", "bacnet", "agents", "devices", "lines"}
 
 
 def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable[[str], str]) -> GatewayConfig:
@@ -46,7 +53,7 @@ def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable
     name: the file's name, for messages. template_text: the text of a device template by its name;
     raises KeyError where there is none. Raises ConfigError.
     """
-    found = tables(text, name, {"gateway", "collect", "seal", "forward", "interval", "devices", "lines"})
+    found = tables(text, name, _SECTIONS)
     devices = named(found.get("devices", {}), DeviceSection, f"{name}: devices")
     templates = {}
     for device, device_section in devices.items():
@@ -57,13 +64,19 @@ def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable
             except KeyError:
                 raise ConfigError(f"{where}: got {device_section.template!r}, want a file of gateway/devices") from None
             templates[device_section.template] = parse_template(text_of_it, device_section.template)
+        _check_device(device_section, templates[device_section.template], f"{name}: devices.{device}")
     config = GatewayConfig(
         gateway=placed(section(found, "gateway", GatewaySection, name), folder, "state"),
         collect=section(found, "collect", CollectSection, name),
         seal=placed(section(found, "seal", SealSection, name), folder, "key", "witness"),
         forward=placed(section(found, "forward", BrokerSection, name), folder, "ca", "cert", "key"),
         interval=section(found, "interval", IntervalSection, name),
-        devices=devices,
+        opcua=placed(section(found, "opcua", OpcuaSection, name), folder, "cert", "key", "trusted", "rejected"),
+        bacnet=section(found, "bacnet", BacnetSection, name) if "bacnet" in found else None,
+        agents=placed(section(found, "agents", AgentsSection, name), folder, "ca", "cert", "key")
+        if "agents" in found
+        else None,
+        devices={key: _placed_device(device, folder) for key, device in devices.items()},
         templates=templates,
         lines={},
     )
@@ -76,23 +89,55 @@ def parse_template(text: str, name: str) -> Template:
     """Return the device template that text says. Raises ConfigError."""
     where = f"devices/{name}.toml"
     table = toml(text, where)
-    template = convert({**table, "points": {}}, Template, f"{where}:")
-    points = named(table.get("points", {}), PointSection, f"{where}: points")
+    protocol = table.get("protocol", "modbus")
+    if not isinstance(protocol, str) or protocol not in TEMPLATES:
+        raise ConfigError(f"{where}: protocol: got {shown(protocol)}, want one of {', '.join(TEMPLATES)}")
+    struct, point_struct = TEMPLATES[protocol]
+    template = convert({**table, "points": {}}, struct, f"{where}:")
+    points = named(table.get("points", {}), point_struct, f"{where}: points")
     if not points:
         raise ConfigError(f"{where}: points: got none, want at least one")
     template = msgspec.structs.replace(template, points=points)
     for point, entry in points.items():
-        if entry.scale_point is not None and entry.scale_point not in points:
-            raise ConfigError(
-                f"{where}: points.{point}.scale_point: got {shown(entry.scale_point)}, want a point's name"
-            )
         _check_counter(entry, f"{where}: points.{point}")
-    _check_size(points, where)
+    if isinstance(template, ModbusTemplate):
+        _check_modbus(template, where)
+    _check_size(template, where)
     return template
 
 
+def _check_modbus(template: ModbusTemplate, where: str) -> None:
+    for point, entry in template.points.items():
+        if entry.scale_point is not None and entry.scale_point not in template.points:
+            raise ConfigError(
+                f"{where}: points.{point}.scale_point: got {shown(entry.scale_point)}, want a point's name"
+            )
+
+
+def _check_device(section: DeviceSection, template: Template, where: str) -> None:
+    """Refuse a URL of another protocol than the template's."""
+    schemes = SCHEMES[template.protocol]
+    if not section.url.startswith(schemes):
+        wanted = " or ".join(f"{scheme}..." for scheme in schemes)
+        raise ConfigError(
+            f"{where}.url: got {section.url!r}, want {wanted}, as its template is for {template.protocol}"
+        )
+    for point in section.report.points if section.report else ():
+        if point not in template.points:
+            raise ConfigError(f"{where}.report.points: got {point!r}, want one of {', '.join(template.points)}")
+
+
+def _placed_device(section: DeviceSection, folder: Path) -> DeviceSection:
+    """Return the section with its relative paths joined to folder."""
+    own = section.opcua
+    paths = {key: folder / path for key in ("password", "user_cert", "user_key") if (path := getattr(own, key))}
+    return msgspec.structs.replace(section, opcua=msgspec.structs.replace(own, **paths)) if paths else section
+
+
 def points_of(template: Template) -> tuple[Point, ...]:
-    """Return a template's points in the file's order."""
+    """Return a Modbus template's points in the file's order. Raises ConfigError for another protocol's."""
+    if not isinstance(template, ModbusTemplate):
+        raise ConfigError(f"{template.title}: got a template for {template.protocol}, want one for modbus")
     return tuple(_point(name, entry, template.function) for name, entry in template.points.items())
 
 
@@ -109,7 +154,12 @@ def parse_ledger(text: str, *, name: str, folder: Path) -> LedgerConfig:
     )
 
 
-def _point(name: str, entry: PointSection, function: int) -> Point:
+def counters_of(template: Template) -> tuple[str, ...]:
+    """Return the names of a template's counters, in the file's order."""
+    return tuple(name for name, point in template.points.items() if point.kind == Kind.COUNTER)
+
+
+def _point(name: str, entry: ModbusPointSection, function: int) -> Point:
     return Point(
         name=name,
         function=entry.function or function,
@@ -128,35 +178,48 @@ def _point(name: str, entry: PointSection, function: int) -> Point:
     )
 
 
+_NO_NUMBERS = {"bool", "s32", "s64", "s128"}
+
+
 def _check_counter(entry: PointSection, where: str) -> None:
     """Refuse a counter that is no number, and a roll-over that would be booked wrongly."""
-    if entry.kind == Kind.COUNTER and entry.type in {WireType.BIT, WireType.STRING}:
-        raise ConfigError(f"{where}.type: got {str(entry.type)!r}, want a number's type for a counter")
+    kind = entry.type if isinstance(entry, ModbusPointSection) else getattr(entry, "store", "f64")
+    texts = {WireType.BIT, WireType.STRING} if isinstance(entry, ModbusPointSection) else _NO_NUMBERS
+    if entry.kind == Kind.COUNTER and kind in texts:
+        raise ConfigError(f"{where}.type: got {str(kind)!r}, want a number's type for a counter")
     if entry.modulus is None:
         return
     if entry.modulus > 2**64:
         raise ConfigError(f"{where}.modulus: got {shown(entry.modulus)}, want 2..{2**64}")
-    if entry.scale_point is not None or entry.scale.startswith("-"):
+    if getattr(entry, "scale_point", None) is not None or entry.scale.startswith("-"):
         raise ConfigError(f"{where}.modulus: got {entry.modulus}, want none, or a scale that is positive and fixed")
 
 
 _MOST_BYTES = 64_000
 
 
-def _check_size(points: Mapping[str, PointSection], where: str) -> None:
+def _check_size(template: Template, where: str) -> None:
     """Refuse a device whose schema or whose row a leaf (docs/log.md) cannot hold."""
+    points = template.points
     schema = sum(len(name) + len(entry.unit.encode()) + 12 for name, entry in points.items())
-    row = sum(1 + (2 * (entry.registers or 0) if entry.type == WireType.STRING else 8) for entry in points.values())
+    if isinstance(template, ModbusTemplate):
+        row = sum(
+            1 + (2 * (entry.registers or 0) if entry.type == WireType.STRING else 8)
+            for entry in template.points.values()
+        )
+    else:
+        row = 129 * len(points)
     if max(schema, row) > _MOST_BYTES:
         raise ConfigError(f"{where}: points: got {len(points)}, want fewer: a leaf could not hold a row, or its schema")
 
 
 def _check_periods(config: GatewayConfig, name: str) -> None:
     interval_ns = config.interval.period_s * 1_000_000_000
-    for device, entry in config.devices.items():
-        if interval_ns % round(entry.period_s * 1_000_000_000):
+    for device in config.devices:
+        period_s = config.period_s(device)
+        if interval_ns % round(period_s * 1_000_000_000):
             raise ConfigError(
-                f"{name}: devices.{device}.period_s: got {entry.period_s:g}, want a period that divides "
+                f"{name}: devices.{device}.period_s: got {period_s:g}, want a period that divides "
                 f"interval.period_s ({config.interval.period_s} s), or energies would skew"
             )
 

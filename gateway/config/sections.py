@@ -6,50 +6,24 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.model import Kind, LineSchema, Order, WireType
-
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}\Z", description="lower-case letters, digits, - and _")]
-GatewayName = Annotated[
-    str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}\Z", description="lower-case letters, digits and -")
-]
-Seconds = Annotated[float, Meta(ge=0.001, le=86_400)]
-
-_HOST = r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,30}"
-_PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"  # 1..65535
-_DECIMAL = r"-?[0-9]{1,14}(\.[0-9]{1,14})?\Z"
-
-HostPort = Annotated[str, Meta(pattern=rf"^{_HOST}:{_PORT}\Z", description="host:port")]
-Url = Annotated[
-    str,
-    Meta(
-        pattern=rf"^(tcp|rtu\+tcp)://{_HOST}:{_PORT}\Z|^serial:///[!-~]{{1,200}}\Z",
-        description="tcp://host:port, rtu+tcp://host:port or serial:///dev/...",
-    ),
-]
-
-# What stands in a schema leaf: docs/log.md forbids control characters there, and a leaf has room for so much.
-Text = Annotated[
-    str,
-    Meta(pattern=r"^[^\x00-\x1f\x7f]{0,60}\Z", description="text of at most 60 characters, none a control character"),
-]
-Zone = Annotated[
-    str,
-    Meta(pattern=r"^[^\x00-\x1f\x7f]{1,60}\Z", description="text of 1 to 60 characters, none a control character"),
-]
-Counters = Annotated[tuple[str, ...], Meta(min_length=1, max_length=100, description="a list of 1 to 100 counters")]
-
-# TOML's own numbers are binary, and 0.1 is not: a factor that figures rest on is text.
-Scale = Annotated[
-    str, Meta(pattern=rf"^(?=.*[1-9]){_DECIMAL}", description='a decimal number in quotes, such as "0.01"; never 0')
-]
-Offset = Annotated[str, Meta(pattern=rf"^{_DECIMAL}", description='a decimal number in quotes, such as "-40"')]
+from gateway.config.templates import Template
+from gateway.config.values import (
+    BacnetAddress,
+    Counters,
+    GatewayName,
+    HostPort,
+    Instance,
+    Name,
+    Seconds,
+    Section,
+    Text,
+    Url,
+    Zone,
+)
+from gateway.model import LineSchema
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of a file: unknown keys are refused."""
-
-
-class GatewaySection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GatewaySection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[gateway]`: who this gateway is and where it keeps its state."""
 
     id: GatewayName
@@ -57,14 +31,14 @@ class GatewaySection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     state: Path = Path("state")
 
 
-class CollectSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CollectSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[collect]`: what waits for the seal, at most; where metrics are served, if at all."""
 
     queue_mb: Annotated[int, Meta(ge=1, le=4096)] = 32
     metrics: HostPort | None = None
 
 
-class SealSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SealSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[seal]`: the log's keys and bounds.
 
     budget_mb: leaf bodies on disk, at most. keep_mb: how much of what has a receipt is kept all the same.
@@ -78,7 +52,7 @@ class SealSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     full: Literal["drop-readings", "refuse"] = "drop-readings"
 
 
-class BrokerSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BrokerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[forward]` and the ledger's `[broker]`: one MQTTS connection with a client certificate."""
 
     broker: HostPort
@@ -88,19 +62,112 @@ class BrokerSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     metrics: HostPort | None = None
 
 
-class IntervalSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class IntervalSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[interval]`: how often counters are sealed for figures, in whole seconds of UTC."""
 
     period_s: Annotated[int, Meta(ge=1, le=86_400)] = 60
 
 
-class DeviceSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[devices.<name>]`: which device stands where."""
+class OpcuaSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[opcua]`: who we are to OPC UA servers, and whom we trust.
+
+    cert, key: our application certificate, whose URI is our ApplicationUri. trusted: a folder of certificates that
+    servers may have. rejected: a folder where others are put, for a person to look at.
+    """
+
+    cert: Path = Path("opcua/own.der")
+    key: Path = Path("opcua/own.key.pem")
+    trusted: Path = Path("opcua/trusted")
+    rejected: Path = Path("opcua/rejected")
+
+
+class OpcuaDeviceSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[devices.<name>.opcua]`: how to speak with one server.
+
+    password: a file that holds it, with mode 0600. user_cert, user_key: an identity of a certificate instead.
+    sampling_s, publishing_s: how often the server looks, and how often it tells. queue: values that it keeps a point.
+    """
+
+    security: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss", "None"] = "Basic256Sha256"
+    mode: Literal["SignAndEncrypt", "Sign", "None"] = "SignAndEncrypt"
+    user: Annotated[str, Meta(max_length=100)] = ""
+    password: Path | None = None
+    user_cert: Path | None = None
+    user_key: Path | None = None
+    sampling_s: Seconds = 1.0
+    publishing_s: Seconds = 1.0
+    queue: Annotated[int, Meta(ge=1, le=1000)] = 10
+
+
+class BacnetSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[bacnet]`: our own place in the BACnet/IP network.
+
+    address: of ours, with the bits of its network, and the UDP port. instance: our device instance.
+    bbmd: where we register as a foreign device, for ttl_s at a time; none when we stand in the devices' own subnet.
+    """
+
+    address: BacnetAddress
+    instance: Instance = 4_194_000
+    bbmd: HostPort | None = None
+    ttl_s: Annotated[int, Meta(ge=10, le=65_535)] = 300
+
+
+class BacnetDeviceSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[devices.<name>.bacnet]`: how to speak with one device.
+
+    address: where it is when it cannot be found by its instance: an IP address, or network:MAC behind a router.
+    cov_lifetime_s: how long a subscription lives; it is renewed at half of that.
+    """
+
+    address: Annotated[str, Meta(max_length=100)] = ""
+    cov_lifetime_s: Annotated[int, Meta(ge=10, le=86_400)] = 300
+
+
+class AgentsSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[agents]`: the broker on the OT side that agents publish to; TLS alone."""
+
+    broker: HostPort
+    ca: Path
+    cert: Path
+    key: Path
+
+
+class DeadbandSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[devices.<name>.report.points.<point>]`: what change of a value is worth telling.
+
+    absolute: in its unit. percent: of the value told last.
+    bypass: a step of this size is told with the value before it, however short it is.
+    """
+
+    absolute: Annotated[float, Meta(ge=0)] | None = None
+    percent: Annotated[float, Meta(ge=0, le=100)] | None = None
+    bypass: Annotated[float, Meta(gt=0)] | None = None
+
+
+class ReportSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[devices.<name>.report]`: report on change instead of every row. heartbeat_s: told at least so often."""
+
+    heartbeat_s: Seconds = 60.0
+    points: dict[str, DeadbandSection] = msgspec.field(default_factory=dict)
+
+
+class DeviceSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[devices.<name>]`: which device stands where.
+
+    period_s: how often it is polled whole; by default 1 s, and where it tells its changes by itself, once an interval.
+    follow: whether it shall tell its changes by itself, where its protocol can.
+    stale_s: how long a value may stand still before that is an event; 0 for ever.
+    """
 
     template: Name
     url: Url
     unit_id: Annotated[int, Meta(ge=0, le=247)] = 1
-    period_s: Seconds = 1.0
+    period_s: Seconds | None = None
+    follow: bool = True
+    stale_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
+    report: ReportSection | None = None
+    opcua: OpcuaDeviceSection = OpcuaDeviceSection()
+    bacnet: BacnetDeviceSection = BacnetDeviceSection()
     timeout_s: Annotated[float, Meta(ge=0.01, le=60)] = 1.0
     own_connection: bool = False
     pipeline: Annotated[int, Meta(ge=1, le=16)] = 1
@@ -109,46 +176,13 @@ class DeviceSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     serial: Text = ""
 
 
-class LineSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LineSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[lines.<name>]`: the counters behind one line's figure, as `<device>.<point>`."""
 
     zone: Zone
     energy: Counters
     count_good: str | None = None
     count_total: str | None = None
-
-
-class PointSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[points.<name>]` of a device template."""
-
-    address: Annotated[int, Meta(ge=0, le=65_535)]
-    type: WireType
-    function: Literal[1, 2, 3, 4] | None = None
-    order: Order = Order.ABCD
-    registers: Annotated[int, Meta(ge=1, le=125)] | None = None
-    bit: Annotated[int, Meta(ge=0, le=15)] | None = None
-    unit: Text = ""
-    scale: Scale = "1"
-    offset: Offset = "0"
-    scale_point: str | None = None
-    sentinels: tuple[int, ...] = ()
-    kind: Kind = Kind.GAUGE
-    modulus: Annotated[int, Meta(ge=2)] | None = None
-
-
-class Template(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A device as data: one file of gateway/devices."""
-
-    title: str
-    verified: bool
-    sources: tuple[str, ...]
-    votes: int
-    function: Literal[1, 2, 3, 4] = 3
-    max_gap: Annotated[int, Meta(ge=0, le=124)] = 8
-    max_registers: Annotated[int, Meta(ge=1, le=125)] = 125
-    never: tuple[tuple[int, int, int], ...] = ()
-    keep_order: bool = False
-    points: dict[str, PointSection] = {}
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,9 +193,20 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     seal: SealSection
     forward: BrokerSection
     interval: IntervalSection
+    opcua: OpcuaSection
+    bacnet: BacnetSection | None
+    agents: AgentsSection | None
     devices: dict[str, DeviceSection]
     templates: dict[str, Template]
     lines: dict[str, LineSchema]
+
+    def period_s(self, device: str) -> float:
+        """Return how often a device is polled whole."""
+        section = self.devices[device]
+        if section.period_s is not None:
+            return section.period_s
+        follows = section.follow and self.templates[section.template].can_follow
+        return float(self.interval.period_s) if follows else 1.0
 
     @property
     def log_folder(self) -> Path:
@@ -179,7 +224,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
         return f"wattseal/{self.gateway.id}"
 
 
-class LedgerSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LedgerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[ledger]`: who the ledger is, its folder, its key, its static factors."""
 
     name: Name
@@ -189,7 +234,7 @@ class LedgerSection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     metrics: HostPort | None = None
 
 
-class GatewayKeySection(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GatewayKeySection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[gateways.<id>]` of ledger.toml: the verifier key that a gateway's checkpoints must carry."""
 
     key: Path

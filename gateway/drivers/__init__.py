@@ -1,12 +1,5 @@
-"""Field protocols: each a Driver that reads one device, and the table of all of them."""
+"""Field protocols: each a Driver that reads one device, or a Follower that also tells what changes."""
 
-from __future__ import annotations
+from gateway.drivers.driver import Driver, Follower, Poll, Tell
 
-from typing import Final
-
-from gateway.drivers.driver import Driver, Poll
-from gateway.drivers.modbus import ModbusDriver
-
-__all__ = ["DRIVERS", "Driver", "Poll"]
-
-DRIVERS: Final = {"modbus": ModbusDriver}
+__all__ = ["Driver", "Follower", "Poll", "Tell"]

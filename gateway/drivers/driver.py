@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from gateway.model import Row, Sample, Schema
+from gateway.model import Change, Row, Sample, Schema
+
+Tell = Callable[[Sequence[Change]], None]
+"""Takes changes, in the order in which they came; never waits, never raises."""
 
 
 class Poll(NamedTuple):
@@ -34,3 +38,16 @@ class Driver(Protocol):
 
     async def close(self) -> None:
         """Give up the connection; may be called twice."""
+
+
+@runtime_checkable
+class Follower(Driver, Protocol):
+    """A device that tells its changes by itself; polls confirm what it told, and read its counters at boundaries."""
+
+    async def follow(self, tell: Tell) -> None:
+        """Tell each change of a value or a quality, until cancelled.
+
+        Connects, and after any loss makes anew all that was lost, by itself and for ever. When the device is lost, each
+        column that was told is told BAD once, with the reason. Raises DeviceError only where the device cannot do this
+        at all: then it is polled alone.
+        """

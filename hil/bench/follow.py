@@ -81,6 +81,6 @@ def _rows(log_folder: Path, first: int) -> Iterator[tuple[int, bytes, int]]:
         bodies = log.read(first, _READ_BYTES, log.durable)
         for index, body in enumerate(bodies, first):
             if body is not None and (leaf := parse(body)).kind == "readings":
-                yield from ((index, row[0], row[1]) for row in leaf.body["rows"])
+                yield from ((index, row[0], row[1]) for row in leaf.body.get("rows", ()))
         first += len(bodies)
     log.close()

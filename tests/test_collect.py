@@ -120,9 +120,14 @@ class Site:
     collector: Collector = field(init=False)
 
     def __post_init__(self) -> None:
-        self.collector = Collector(self.config, self.outbox, self.counts, logger(self.said), drivers=self._drivers)
+        self.collector = Collector(self.config, self.outbox, self.counts, logger(self.said))
+        self.collector.announce("abcd")
+        for bus, drivers in self.drivers(self.config).items():
+            self.collector.adopt(bus, self.collector.devices_of(self.config, drivers))
+        self.collector.use_lines(self.config.lines.values())
 
-    def _drivers(self, config: GatewayConfig) -> Mapping[str, Mapping[str, Driver]]:
+    def drivers(self, config: GatewayConfig) -> Mapping[str, Mapping[str, Driver]]:
+        """Make meters instead of real drivers."""
         templates = config.templates
         self.meters = {name: Meter(name, templates[section.template]) for name, section in config.devices.items()}
         buses: dict[str, dict[str, Driver]] = {}
@@ -191,10 +196,9 @@ async def at_next_second(plus_s: float = 0.0) -> int:
 
 def test_what_explains_the_readings_is_queued_before_any(tmp_path: Path) -> None:
     site = Site(configured(tmp_path, "m1", "m2"))
-    site.collector.announce()
     site.take()
     assert [kind for kind, _ in site.queued] == ["event", "schema", "schema", "schema"]
-    assert site.events("collect.started") == [{"pid": os.getpid(), "boot": site.outbox.boot.hex()}]
+    assert site.events("collect.started") == [{"pid": os.getpid(), "boot": site.outbox.boot.hex(), "config": "abcd"}]
     schemas = [to_schema(body) for kind, body in site.queued if kind == "schema"]
     assert [schema.device if isinstance(schema, Schema) else schema.name for schema in schemas] == [
         "m1",
@@ -357,12 +361,6 @@ async def test_an_error_that_no_device_can_cause_stops_everything(tmp_path: Path
         async with asyncio.timeout(PATIENCE_S), site.running():
             await asyncio.sleep(PATIENCE_S)
     assert caught.group_contains(ZeroDivisionError)
-
-
-async def test_closing_gives_up_every_connection(tmp_path: Path) -> None:
-    site = Site(configured(tmp_path, "m1", own="m2"))
-    await site.collector.close()
-    assert [meter.closed for meter in site.meters.values()] == [1, 1]
 
 
 # ---- to the seal
@@ -551,7 +549,6 @@ async def test_what_is_left_is_handed_over_before_the_end(tmp_path: Path) -> Non
     """Rows that wait for the next flush, too: the process ends, and its queue with it."""
     site, box = Site(configured(tmp_path, "m1")), Box.at(tmp_path / "log")
     handover = Handover(tmp_path, outbox=site.outbox)
-    site.collector.announce()
     site.outbox.add((await site.meters["m1"].poll(samples=False)).row)
     async with seal_at(tmp_path, box):
         began_s = time.monotonic()

@@ -3,27 +3,23 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.alarms import Alarms
-from gateway.app.devices import open_devices
-from gateway.app.entry import settle
 from gateway.app.intervals import LineIntervals, missing
-from gateway.app.logs import start_logs
-from gateway.app.metrics import counter, gauge, serve_metrics
+from gateway.app.metrics import counter, gauge
 from gateway.app.outbox import Batch, Outbox
-from gateway.app.seallink import SealLink
 from gateway.app.ticks import NS, Breaker, Ticker, next_tick
+from gateway.codec.agents import AgentFrame, AgentSource
 from gateway.codec.bodies import event_body, interval_body, line_body, schema_body
 from gateway.config import GatewayConfig, counters_of
-from gateway.drivers import Driver, Follower
+from gateway.drivers import Courier, Driver, Follower
 from gateway.errors import DeviceError
-from gateway.model import Change, Interval, Quality, Row, Sample, Schema
-
-Drivers = Callable[[GatewayConfig], Mapping[str, Mapping[str, Driver]]]
+from gateway.model import Change, Interval, LineSchema, Quality, Row, Sample, Schema
 
 FLUSH_S = 0.5
 """Rows are handed to the seal at least this often."""
@@ -38,6 +34,7 @@ class CollectCounts:
     rows: int = counter("rows read")
     readings: int = counter("values read")
     changes: int = counter("changes that devices told by themselves")
+    frames: int = counter("frames that agents signed, handed on as they came")
     missed_ticks: int = counter("ticks that were skipped because a poll took too long")
     devices_down: int = gauge("devices whose circuit breaker is open")
     lag_s: float = gauge("how long after its tick the latest poll ended")
@@ -67,28 +64,43 @@ class Device:
 
 
 class Collector:
-    """Polls every device at its ticks; one task a bus, so that a slow bus holds up no other.
+    """Polls every device at its ticks; one task a bus, so that a slow bus holds up no other (app/fleet.py runs them).
 
-    drivers: makes the drivers, bus by bus.
+    buses: the devices by the bus that they share.
     """
 
-    def __init__(
-        self,
-        config: GatewayConfig,
-        outbox: Outbox,
-        counts: CollectCounts,
-        log: FilteringBoundLogger,
-        *,
-        drivers: Drivers = open_devices,
-    ) -> None:
+    def __init__(self, config: GatewayConfig, outbox: Outbox, counts: CollectCounts, log: FilteringBoundLogger) -> None:
         self._outbox, self._counts, self._log = outbox, counts, log
-        self._lines = [LineIntervals(line) for line in config.lines.values()]
+        self._lines: list[LineIntervals] = []
         self._boundary_ns = config.interval.period_s * NS
         self._alarms = Alarms()
-        self.buses = {
-            bus: [self._device(config, name, driver) for name, driver in found.items()]
-            for bus, found in drivers(config).items()
-        }
+        self._missed_before = 0
+        self.buses: dict[str, Sequence[Device]] = {}
+
+    def devices_of(self, config: GatewayConfig, drivers: Mapping[str, Driver]) -> list[Device]:
+        """Return the devices of a bus, ready to be polled."""
+        return [self._device(config, name, driver) for name, driver in drivers.items()]
+
+    def adopt(self, bus: str, devices: Sequence[Device]) -> None:
+        """Queue the devices' schemas, which must stand in the log before any reading of theirs."""
+        self.buses[bus] = devices
+        for device in devices:
+            self._outbox.put(Batch("schema", schema_body(device.driver.schema)))
+
+    def drop(self, bus: str) -> Sequence[Device]:
+        """Forget a bus; return its devices."""
+        devices = self.buses.pop(bus)
+        self._missed_before += sum(device.ticker.missed for device in devices)
+        self._counts.devices_down -= sum(device.down for device in devices)
+        return devices
+
+    def use_lines(self, lines: Iterable[LineSchema]) -> None:
+        """Gather the intervals of these lines from here on; one that does not differ goes on as it is."""
+        running = {gathering.line.id: gathering for gathering in self._lines}
+        self._lines = [running.get(line.id) or LineIntervals(line) for line in lines]
+        for gathering in self._lines:
+            if gathering.line.id not in running:
+                self._outbox.put(Batch("schema", line_body(gathering.line)))
 
     def _device(self, config: GatewayConfig, name: str, driver: Driver) -> Device:
         section = config.devices[name]
@@ -104,15 +116,14 @@ class Collector:
             follows=section.follow,
         )
 
-    def announce(self) -> None:
-        """Queue what must stand in the log before any reading: that we started, and the schemas."""
-        about = {"pid": os.getpid(), "boot": self._outbox.boot.hex()}
+    def announce(self, config_sha256: str) -> None:
+        """Queue what must stand in the log before all else: that we started, and with which configuration."""
+        about = {"pid": os.getpid(), "boot": self._outbox.boot.hex(), "config": config_sha256}
         self._outbox.put(Batch("event", event_body("collect.started", time.time_ns(), about)))
-        for devices in self.buses.values():
-            for device in devices:
-                self._outbox.put(Batch("schema", schema_body(device.driver.schema)))
-        for line in self._lines:
-            self._outbox.put(Batch("schema", line_body(line.line)))
+
+    def applied(self, about: Mapping[str, Any]) -> None:
+        """Queue that another configuration is in force."""
+        self._outbox.put(Batch("event", event_body("config.applied", time.time_ns(), about)))
 
     async def poll_bus(self, devices: Sequence[Device], *, rank: int = 0) -> None:
         """Poll the devices of one bus at their ticks, as many at once as each of them allows.
@@ -202,6 +213,8 @@ class Collector:
 
     async def follow(self, device: Device, follower: Follower) -> None:
         """Queue what a device tells by itself; where it cannot, poll it every second instead."""
+        if isinstance(follower, Courier):
+            follower.hand_to(self._hand)
         try:
             await follower.follow(self._tell)
         except DeviceError as e:
@@ -213,6 +226,10 @@ class Collector:
     def _tell(self, changes: Sequence[Change]) -> None:
         self._counts.changes += len(changes)
         self._outbox.tell(changes)
+
+    def _hand(self, source: AgentSource, frame: AgentFrame) -> None:
+        self._counts.frames += 1
+        self._outbox.put_frame(source, frame)
 
     async def beat(self) -> None:
         """Hand over gathered rows, close boundaries whose grace is over."""
@@ -230,15 +247,9 @@ class Collector:
                 self._close(line.expire(now_ns))
             self._counts.queue_bytes = self._outbox.depth_bytes
             self._counts.dropped_rows = self._outbox.dropped_rows
-            self._counts.missed_ticks = sum(
+            self._counts.missed_ticks = self._missed_before + sum(
                 device.ticker.missed for devices in self.buses.values() for device in devices
             )
-
-    async def close(self) -> None:
-        """Close every driver."""
-        for devices in self.buses.values():
-            for device in devices:
-                await device.driver.close()
 
 
 def _failures(device: Device) -> int:
@@ -255,31 +266,3 @@ def bad_row(schema: Schema, t_ns: int, status: str) -> Row:
         qualities=(Quality.BAD,) * count,
         status=status[:200],
     )
-
-
-async def run_collect(config: GatewayConfig) -> None:
-    """Run collect until it is cancelled."""
-    log = start_logs("collect")
-    counts = CollectCounts()
-    outbox = Outbox(most_bytes=config.collect.queue_mb << 20)
-    collector = Collector(config, outbox, counts, log)
-    link = SealLink(config.run_folder / "inlet.sock", outbox, counts, log)
-    collector.announce()
-    socket = config.run_folder / "collect.metrics.sock"
-    metrics = await serve_metrics("collect", counts, socket=socket, address=config.collect.metrics)
-    settle()
-    log.info("collect.ready", devices=len(config.devices), buses=len(collector.buses))
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(link.run(), name="collect.seal")
-            tasks.create_task(collector.beat(), name="collect.beat")
-            for rank, (bus, devices) in enumerate(collector.buses.items()):
-                tasks.create_task(collector.poll_bus(devices, rank=rank), name=f"collect.bus {bus}")
-                for device in devices:
-                    if device.follows and isinstance(device.driver, Follower):
-                        tasks.create_task(collector.follow(device, device.driver), name=f"collect.follow {device.name}")
-    finally:
-        await link.drain(within_s=2.0)
-        await collector.close()
-        for server in metrics:
-            server.close()

@@ -9,12 +9,17 @@ from gateway.errors import ConfigError
 
 def load_gateway(path: Path) -> GatewayConfig:
     """Return what gateway.toml says. Raises ConfigError; relative paths are taken from the file's folder."""
-    return parse_gateway(_text(path), name=path.name, folder=path.resolve().parent, template_text=template_text)
+    return parse_file(read_text(path), path)
+
+
+def parse_file(text: str, path: Path) -> GatewayConfig:
+    """Return what a text says that stands in the gateway.toml at path. Raises ConfigError."""
+    return parse_gateway(text, name=path.name, folder=path.resolve().parent, template_text=template_text)
 
 
 def load_ledger(path: Path) -> LedgerConfig:
     """Return what ledger.toml says. Raises ConfigError; relative paths are taken from the file's folder."""
-    return parse_ledger(_text(path), name=path.name, folder=path.resolve().parent)
+    return parse_ledger(read_text(path), name=path.name, folder=path.resolve().parent)
 
 
 def template_text(name: str) -> str:
@@ -25,7 +30,8 @@ def template_text(name: str) -> str:
     return found.read_text(encoding="utf-8")
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return a file's text. Raises ConfigError."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as e:

@@ -1,13 +1,21 @@
 """Commands that run until they are stopped: one a process, for systemd; and all of a gateway's."""
 
+import contextlib
 from pathlib import Path
 
 import click
 
 from gateway.app.entry import allow_open_files, run_until_stopped
-from gateway.app.load import load_gateway, load_ledger
+from gateway.app.load import load_ledger
+from gateway.app.source import Source, kept_source, store_applied
+from gateway.errors import ConfigError
 
 _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+
+
+def _kept(file: Path) -> Source:
+    """Return what the file says; where it is wrong, what was applied last."""
+    return kept_source(file, say=lambda why: click.echo(why, err=True))
 
 
 @click.command()
@@ -19,7 +27,9 @@ def run(file: Path) -> None:
     """
     from gateway.app.supervisor import run_gateway
 
-    load_gateway(file)
+    source = _kept(file)
+    with contextlib.suppress(ConfigError):  # a folder that we may only read is no reason not to run
+        store_applied(file, source.text)
     run_until_stopped(run_gateway(file))
 
 
@@ -30,9 +40,9 @@ def collect(file: Path) -> None:
 
     Example: wattseal collect gateway.toml
     """
-    from gateway.app.collect import run_collect
+    from gateway.app.collecting import run_collect
 
-    run_until_stopped(run_collect(load_gateway(file)))
+    run_until_stopped(run_collect(file))
 
 
 @click.command()
@@ -45,7 +55,7 @@ def seal(file: Path) -> None:
     from gateway.app.isolation import drop_network
     from gateway.app.seal import run_seal
 
-    config = load_gateway(file)
+    config = _kept(file).config
     run_until_stopped(run_seal(config, isolated=drop_network()))
 
 
@@ -58,7 +68,7 @@ def forward(file: Path) -> None:
     """
     from gateway.app.forward import run_forward
 
-    run_until_stopped(run_forward(load_gateway(file)))
+    run_until_stopped(run_forward(_kept(file).config))
 
 
 @click.group()

@@ -21,6 +21,9 @@ ObjectName = Annotated[
     str, Meta(pattern=r"^[a-z]+(-[a-z]+)*,[0-9]{1,7}\Z", description="an object such as analog-input,3")
 ]
 PropertyName = Annotated[str, Meta(pattern=r"^[a-z]+(-[a-z]+)*\Z", description="a property such as present-value")]
+CounterKind = Annotated[
+    str, Meta(pattern=r"^(total|partial|tariff [1-9])\Z", description='"total", "partial" or "tariff 1"')
+]
 Store = Literal["f32", "f64", "i64", "u64", "bool", "s32", "s64", "s128"]
 
 
@@ -38,7 +41,12 @@ class PointSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ModbusPointSection(PointSection, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[points.<name>]` of a Modbus template."""
+    """`[points.<name>]` of a Modbus template.
+
+    displayed: the number that the maker's list gives to the address; see the template's `base`.
+    counter: what a counter leaves out: nothing, what came before a reset (partial), or other tariffs.
+    direction: of an energy, which way it counts; of a power, which way is positive.
+    """
 
     address: Annotated[int, Meta(ge=0, le=65_535)]
     type: WireType
@@ -48,6 +56,24 @@ class ModbusPointSection(PointSection, frozen=True, kw_only=True, forbid_unknown
     bit: Annotated[int, Meta(ge=0, le=15)] | None = None
     scale_point: str | None = None
     sentinels: tuple[int, ...] = ()
+    displayed: Annotated[int, Meta(ge=0, le=465_536)] | None = None
+    counter: CounterKind | None = None
+    direction: Literal["import", "export"] | None = None
+
+
+class ProbeSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[probe]` of a Modbus template: a register that tells this model from others.
+
+    equals: raw numbers that it may hold. text: what a "string" there begins with.
+    """
+
+    address: Annotated[int, Meta(ge=0, le=65_535)]
+    type: WireType = WireType.U16
+    function: Literal[3, 4] | None = None
+    order: Order = Order.ABCD
+    registers: Annotated[int, Meta(ge=1, le=125)] | None = None
+    equals: tuple[int, ...] = ()
+    text: Text = ""
 
 
 class OpcuaPointSection(PointSection, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,9 +109,13 @@ class AgentPointSection(PointSection, frozen=True, kw_only=True, forbid_unknown_
 
 
 class _Template(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every template says: which device, and who says so."""
+    """What every template says: which device, and who says so.
+
+    can_follow: devices of its protocol tell changes by themselves. shares_socket: all of them are reached by one socket.
+    """
 
     can_follow: ClassVar[bool] = True
+    shares_socket: ClassVar[bool] = False
 
     title: str
     verified: bool
@@ -94,7 +124,10 @@ class _Template(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ModbusTemplate(_Template, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A Modbus device as data: one file of gateway/devices."""
+    """A Modbus device as data: one file of gateway/devices.
+
+    base: the number that the maker's list gives to PDU address 0: 0, 1, 30001, 40001.
+    """
 
     can_follow: ClassVar[bool] = False
 
@@ -104,6 +137,8 @@ class ModbusTemplate(_Template, frozen=True, kw_only=True, forbid_unknown_fields
     max_registers: Annotated[int, Meta(ge=1, le=125)] = 125
     never: tuple[tuple[int, int, int], ...] = ()
     keep_order: bool = False
+    base: Annotated[int, Meta(ge=0, le=400_001)] | None = None
+    probe: ProbeSection | None = None
     points: dict[str, ModbusPointSection] = msgspec.field(default_factory=dict)
 
 
@@ -117,12 +152,16 @@ class OpcuaTemplate(_Template, frozen=True, kw_only=True, forbid_unknown_fields=
 class BacnetTemplate(_Template, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The objects of a BACnet device that are read."""
 
+    shares_socket: ClassVar[bool] = True
+
     protocol: Literal["bacnet"]
     points: dict[str, BacnetPointSection] = msgspec.field(default_factory=dict)
 
 
 class AgentTemplate(_Template, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The points of an ESP32 agent's frames."""
+
+    shares_socket: ClassVar[bool] = True
 
     protocol: Literal["agent"]
     points: dict[str, AgentPointSection] = msgspec.field(default_factory=dict)

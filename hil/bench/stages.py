@@ -19,6 +19,7 @@ import uvloop
 from pymodbus.client import AsyncModbusTcpClient
 
 from gateway.app.collect import CollectCounts, Collector
+from gateway.app.fleet import Fleet
 from gateway.app.forward import CHUNK_BYTES
 from gateway.app.ledger import Ledger, LedgerCounts
 from gateway.app.load import template_text
@@ -123,16 +124,15 @@ async def collect(case: Case, units: Units, seconds: float) -> Mapping[str, Spen
         config = parse_gateway(text, name="gateway.toml", folder=Path(name), template_text=template_text)
     outbox, counts = Outbox(most_bytes=1 << 20), CollectCounts()
     collector = Collector(config, outbox, counts, structlog.get_logger())
-    tasks = [asyncio.create_task(collector.poll_bus(devices)) for devices in collector.buses.values()]
-    await asyncio.sleep(_WARM_UP_S)
-    watch, readings = _Watch(), counts.readings
-    with watch:
-        await asyncio.sleep(seconds)
-    spent = watch.spent(counts.readings - readings)
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    await collector.close()
+    async with asyncio.TaskGroup() as tasks:
+        fleet = Fleet(collector, config, tasks)
+        fleet.start()
+        await asyncio.sleep(_WARM_UP_S)
+        watch, readings = _Watch(), counts.readings
+        with watch:
+            await asyncio.sleep(seconds)
+        spent = watch.spent(counts.readings - readings)
+        await fleet.close()
     return {"collect": spent}
 
 

@@ -149,25 +149,34 @@ class Ear:
 @contextmanager
 def listening(namespace: Path, interface: str, own: str) -> Iterator[Ear]:
     """Hear an interface of a namespace, both directions, while the loop runs."""
+    ear = Ear(ipaddress.ip_network(own))
+    with tapped(namespace, interface, ear.hear):
+        yield ear
+
+
+@contextmanager
+def tapped(namespace: Path, interface: str, hear: Callable[[bytes], None]) -> Iterator[None]:
+    """Hand on each Ethernet frame of an interface, both directions, while the loop runs."""
 
     def open_ear() -> socket.socket:
         found = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 20)
         found.bind((interface, 0))
         found.setblocking(False)
         return found
 
-    ear, raw = Ear(ipaddress.ip_network(own)), within(namespace, open_ear)
+    raw = within(namespace, open_ear)
 
-    def hear() -> None:
+    def hear_all() -> None:
         with contextlib.suppress(BlockingIOError):
             while True:
-                ear.hear(raw.recv(65_536))
+                hear(raw.recv(65_536))
 
     loop = asyncio.get_running_loop()
-    loop.add_reader(raw, hear)
+    loop.add_reader(raw, hear_all)
     try:
-        yield ear
-        hear()
+        yield
+        hear_all()
     finally:
         loop.remove_reader(raw)
         raw.close()

@@ -62,7 +62,7 @@ class Point:
     scale_point: name of a point of the same device that holds a SunSpec scale factor: the value
         is further multiplied by 10 ** that point's raw value.
     sentinels: raw integers (as read, unscaled, unsigned for u*, signed for s*) that mean "not
-        implemented"; a float's NaN always does.
+        implemented"; a float's NaN always does. 0 of a STRING means that all its bytes are 0.
     modulus: a counter's roll-over, in raw units: 2**32 for a plain u32; None where it never wraps.
     """
 

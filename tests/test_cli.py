@@ -563,6 +563,19 @@ def test_a_development_authority_is_for_its_owner_alone_and_overwrites_nothing(s
     assert (pki / "gw1.key").read_bytes() != key
 
 
+def test_agents_get_certificates_and_keys_of_their_frames(shell: Shell, tmp_path: Path) -> None:
+    said = shell("dev-agents", tmp_path / "ot", "--agent", "press-1", "--agent", "press-2")
+    assert (said.code, said.err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "ot" / "keys").iterdir()) == ["press-1.key", "press-2.key"]
+    assert stat.S_IMODE((tmp_path / "ot" / "keys" / "press-1.key").stat().st_mode) == 0o600
+    found = {path.name for path in (tmp_path / "ot").iterdir()}
+    assert {f"{name}.pem" for name in ("ca", "broker", "collect", "press-1")} <= found
+    for wrong in ("../x", "a" * 33, "collect", "broker"):
+        said = shell("dev-agents", tmp_path / "other", "--agent", wrong)
+        assert said.code == 2
+        assert one_line(said.err)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

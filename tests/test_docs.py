@@ -65,6 +65,17 @@ def test_the_gateway_page_shows_the_message_that_the_mistake_gives() -> None:
     assert str(caught.value) in (DOCS / "gateway.md").read_text(encoding="utf-8")
 
 
+def test_the_gateway_page_shows_tables_of_a_device_that_parse() -> None:
+    blocks = fenced(DOCS / "gateway.md", "toml")
+    text = next(block for block in blocks if "[gateway]" in block)
+    text += '[devices.feeder]\ntemplate = "eastron-sdm630"\nurl = "tcp://192.0.2.11:502"\n'
+    text += "".join(block for block in blocks if block.startswith("[devices."))
+    config = parse_gateway(text, name="gateway.toml", folder=Path("/site"), template_text=template_text)
+    section = config.devices["comp"]
+    assert section.report is not None
+    assert set(section.report.points) == set(section.same_as) == {"active_power"}
+
+
 def test_the_gateway_page_shows_a_template_that_parses() -> None:
     text = next(block for block in fenced(DOCS / "gateway.md", "toml") if block.startswith("title"))
     assert parse_template(text, "shown").verified
@@ -85,6 +96,9 @@ def test_the_ledger_page_shows_files_that_parse() -> None:
         (sections.BrokerSection, "gateway.md"),
         (sections.IntervalSection, "gateway.md"),
         (sections.DeviceSection, "gateway.md"),
+        (sections.ReportSection, "gateway.md"),
+        (sections.DeadbandSection, "gateway.md"),
+        (sections.SameSection, "gateway.md"),
         (sections.LineSection, "gateway.md"),
         (templates.ModbusPointSection, "gateway.md"),
         (templates.ModbusTemplate, "gateway.md"),

@@ -27,8 +27,10 @@ RINGS = {
 
 HOMES = {
     "aiomqtt": {"gateway.north.mqtt"},
+    "asyncua": {"gateway.drivers"},
+    "bacpypes3": {"gateway.drivers"},
     "click": {"gateway.cli"},
-    "cryptography": {"gateway.tlog.note", "gateway.north.pki"},
+    "cryptography": {"gateway.tlog.note", "gateway.north.pki", "gateway.drivers.opcua_cert", "gateway.drivers.opcua_connect"},
     "msgpack": {"gateway.codec.pack"},
     "msgspec": {"gateway.config"},
     "prometheus_client": {"gateway.app.metrics"},
@@ -37,6 +39,7 @@ HOMES = {
     "serial": {"gateway.drivers"},
     "sqlalchemy": {"gateway.store.projections"},
     "structlog": {"gateway.app"},
+    "sunspec2": {"gateway.drivers.sunspec"},
     "uvloop": {"gateway.app.entry"},
 }
 """Where a third party may be imported: a module, or a package with all in it."""

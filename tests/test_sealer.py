@@ -96,7 +96,7 @@ def test_a_checkpoint_that_says_another_root_stops_the_start(box: Box) -> None:
         box.restart()
 
 
-GOOD_HEADS = [BOOT, 1, 1, 1, {}, {}, []]
+GOOD_HEADS = [BOOT, 1, 1, 1, {}, {}, [], {}]
 
 
 @pytest.mark.parametrize(
@@ -112,18 +112,25 @@ GOOD_HEADS = [BOOT, 1, 1, 1, {}, {}, []]
         pack([BOOT, -1, *GOOD_HEADS[2:]]),
         pack([BOOT, 1, True, *GOOD_HEADS[3:]]),
         pack([BOOT, 1, 1, 2**63, *GOOD_HEADS[4:]]),
-        pack([*GOOD_HEADS[:4], {"filling": 2}, {}, []]),
-        pack([*GOOD_HEADS[:4], {"filling": "1"}, {}, []]),
-        pack([*GOOD_HEADS[:4], [], {}, []]),
-        pack([*GOOD_HEADS[:5], {"00": 1}, []]),
-        pack([*GOOD_HEADS[:5], {"00": ["filling", 1]}, []]),
-        pack([*GOOD_HEADS[:5], {"00": ["filling", 1, 0]}, []]),
-        pack([*GOOD_HEADS[:5], {"00": [b"filling", 1, 60]}, []]),
-        pack([*GOOD_HEADS[:5], [], []]),
-        pack([*GOOD_HEADS[:5], {}, [[BOOT]]]),
-        pack([*GOOD_HEADS[:5], {}, [[BOOT, "1"]]]),
-        pack([*GOOD_HEADS[:5], {}, [["boot", 1]]]),
-        pack([*GOOD_HEADS[:5], {}, [[[], 1]]]),
+        pack([*GOOD_HEADS[:4], {"filling": 2}, {}, [], {}]),
+        pack([*GOOD_HEADS[:4], {"filling": "1"}, {}, [], {}]),
+        pack([*GOOD_HEADS[:4], [], {}, [], {}]),
+        pack([*GOOD_HEADS[:5], {"00": 1}, [], {}]),
+        pack([*GOOD_HEADS[:5], {"00": ["filling", 1]}, [], {}]),
+        pack([*GOOD_HEADS[:5], {"00": ["filling", 1, 0]}, [], {}]),
+        pack([*GOOD_HEADS[:5], {"00": [b"filling", 1, 60]}, [], {}]),
+        pack([*GOOD_HEADS[:5], [], [], {}]),
+        pack([*GOOD_HEADS[:5], {}, [[BOOT]], {}]),
+        pack([*GOOD_HEADS[:5], {}, [[BOOT, "1"]], {}]),
+        pack([*GOOD_HEADS[:5], {}, [["boot", 1]], {}]),
+        pack([*GOOD_HEADS[:5], {}, [[[], 1]], {}]),
+        pack([*GOOD_HEADS[:7], []]),
+        pack([*GOOD_HEADS[:7], {"press": [BOOT, 1, 1, 1]}]),
+        pack([*GOOD_HEADS[:7], {"press": ["boot", 1, 1, 1, []]}]),
+        pack([*GOOD_HEADS[:7], {"press": [BOOT, -1, 1, 1, []]}]),
+        pack([*GOOD_HEADS[:7], {"press": [BOOT, 1, True, 1, []]}]),
+        pack([*GOOD_HEADS[:7], {"press": [BOOT, 1, 1, 1, [BOOT] * 9]}]),
+        pack([*GOOD_HEADS[:7], {"press": [BOOT, 1, 1, 1, [1]]}]),
     ],
 )
 def test_tampered_heads_stop_the_start(box: Box, heads: bytes) -> None:

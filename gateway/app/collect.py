@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -14,7 +15,9 @@ from gateway.app.intervals import LineIntervals, missing
 from gateway.app.metrics import counter, gauge
 from gateway.app.outbox import Batch, Outbox
 from gateway.app.ticks import NS, Breaker, Ticker, next_tick
-from gateway.codec.agents import AgentFrame, AgentSource
+from gateway.app.watching import Watchers, Watching
+from gateway.codec.agent_leaves import AgentSource
+from gateway.codec.agents import AgentFrame
 from gateway.codec.bodies import event_body, interval_body, line_body, schema_body
 from gateway.config import GatewayConfig, counters_of
 from gateway.drivers import Courier, Driver, Follower
@@ -34,6 +37,8 @@ class CollectCounts:
     rows: int = counter("rows read")
     readings: int = counter("values read")
     changes: int = counter("changes that devices told by themselves")
+    suppressed: int = counter("values read that were not worth telling")
+    points_stale: int = gauge("points whose value has stood still for too long")
     frames: int = counter("frames that agents signed, handed on as they came")
     missed_ticks: int = counter("ticks that were skipped because a poll took too long")
     devices_down: int = gauge("devices whose circuit breaker is open")
@@ -51,6 +56,7 @@ class Device:
     """One device at work: its driver, its ticks, its breaker.
 
     pipeline: how many devices of its bus may be polled at once. follows: it shall tell its changes by itself.
+    watching: what takes its readings instead of the outbox, where more is to be done with them.
     """
 
     name: str
@@ -61,6 +67,7 @@ class Device:
     pipeline: int = 1
     follows: bool = False
     down: bool = False
+    watching: Watching | None = None
 
 
 class Collector:
@@ -74,6 +81,7 @@ class Collector:
         self._lines: list[LineIntervals] = []
         self._boundary_ns = config.interval.period_s * NS
         self._alarms = Alarms()
+        self._watchers = Watchers(outbox, counts, log)
         self._missed_before = 0
         self.buses: dict[str, Sequence[Device]] = {}
 
@@ -86,13 +94,18 @@ class Collector:
         self.buses[bus] = devices
         for device in devices:
             self._outbox.put(Batch("schema", schema_body(device.driver.schema)))
+        self._watchers.link(self._devices())
 
     def drop(self, bus: str) -> Sequence[Device]:
         """Forget a bus; return its devices."""
         devices = self.buses.pop(bus)
         self._missed_before += sum(device.ticker.missed for device in devices)
         self._counts.devices_down -= sum(device.down for device in devices)
+        self._watchers.link(self._devices())
         return devices
+
+    def _devices(self) -> list[Device]:
+        return [device for devices in self.buses.values() for device in devices]
 
     def use_lines(self, lines: Iterable[LineSchema]) -> None:
         """Gather the intervals of these lines from here on; one that does not differ goes on as it is."""
@@ -114,6 +127,7 @@ class Collector:
             counters=tuple(f"{name}.{counter}" for counter in counters_of(config.templates[section.template])),
             pipeline=section.pipeline,
             follows=section.follow,
+            watching=self._watchers.of(config, name, driver),
         )
 
     def announce(self, config_sha256: str) -> None:
@@ -183,7 +197,10 @@ class Collector:
         counts.readings += len(row.values)
         if device.breaker.failures and device.breaker.answered():
             self._turned(device, "device.up", "", row.source_time_ns)
-        self._outbox.add(row)
+        if device.watching is None:
+            self._outbox.add(row)
+        else:
+            device.watching.take(row)
         if boundary_ns is not None:
             self._sampled(boundary_ns, [replace(sample, point=f"{device.name}.{sample.point}") for sample in samples])
         counts.lag_s = lag_s = (time.time_ns() - due_ns) / NS
@@ -191,7 +208,8 @@ class Collector:
 
     def _failed(self, device: Device, boundary_ns: int | None, why: str, now_ns: int) -> None:
         """Say that there is no value: a BAD row, BAD samples. Never an old value."""
-        self._outbox.add(bad_row(device.driver.schema, now_ns, why))
+        row = bad_row(device.driver.schema, now_ns, why)
+        self._outbox.add(row) if device.watching is None else device.watching.take(row)
         if boundary_ns is not None:
             self._sampled(boundary_ns, [missing(point, now_ns, why) for point in device.counters])
 
@@ -216,16 +234,18 @@ class Collector:
         if isinstance(follower, Courier):
             follower.hand_to(self._hand)
         try:
-            await follower.follow(self._tell)
+            await follower.follow(partial(self._tell, device.watching))
         except DeviceError as e:
             about = {"device": device.name, "why": str(e)}
             self._log.warning("device.polled", **about)
             self._outbox.put(Batch("event", event_body("device.polled", time.time_ns(), about)))
             device.ticker.period_ns = min(device.ticker.period_ns, NS)
 
-    def _tell(self, changes: Sequence[Change]) -> None:
+    def _tell(self, watching: Watching | None, changes: Sequence[Change]) -> None:
         self._counts.changes += len(changes)
         self._outbox.tell(changes)
+        if watching is not None:
+            watching.told(changes)
 
     def _hand(self, source: AgentSource, frame: AgentFrame) -> None:
         self._counts.frames += 1
@@ -247,9 +267,9 @@ class Collector:
                 self._close(line.expire(now_ns))
             self._counts.queue_bytes = self._outbox.depth_bytes
             self._counts.dropped_rows = self._outbox.dropped_rows
-            self._counts.missed_ticks = self._missed_before + sum(
-                device.ticker.missed for devices in self.buses.values() for device in devices
-            )
+            devices = self._devices()
+            self._counts.missed_ticks = self._missed_before + sum(device.ticker.missed for device in devices)
+            self._counts.points_stale = sum(device.watching.stale for device in devices if device.watching)
 
 
 def _failures(device: Device) -> int:

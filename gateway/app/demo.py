@@ -6,15 +6,23 @@ The simulated factory runs `SPEED` times faster than the clock, so that a figure
 import asyncio
 import contextlib
 import json
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gateway.app.broker import running_broker
-from gateway.app.isolation import die_with_us
+from gateway.app.demo_plant import (
+    SPEED,
+    ZONE,
+    all_protocols,
+    other_devices,
+    plant_devices,
+    running_agent,
+    running_plant,
+    trust_each_other,
+)
 from gateway.app.metrics import read_metrics
 from gateway.app.paths import reachable
 from gateway.app.snapshot import LineSums, Snapshot
@@ -22,8 +30,7 @@ from gateway.app.supervisor import Child, wattseal
 from gateway.errors import GatewayError
 from gateway.north.pki import make_dev_ca
 
-SPEED = 300
-GATEWAY, LEDGER, LINE, ZONE = "gw1", "demo", "filling", "DEMO"
+GATEWAY, LEDGER = "gw1", "demo"
 FACTOR_G_PER_KWH = 400
 SETTLED_NS = 2_000_000_000
 """A figure counts as settled this long after the fault."""
@@ -39,7 +46,7 @@ state = "gateway"
 key = "pki/{gateway}.epoch.key"
 witness = "pki/{ledger}.vkey"
 checkpoint_s = 0.5
-
+{seal}
 [forward]
 broker = "{broker}"
 ca = "pki/ca.pem"
@@ -49,22 +56,6 @@ key = "pki/{gateway}.key"
 [interval]
 period_s = 1
 {devices}"""
-
-_LINE_TOML = """
-[lines.{line}]
-zone = "{zone}"
-energy = ["compressor.import_energy", "press.import_energy", "hvac.import_energy", "filler.import_energy"]
-count_good = "plc.good_count"
-count_total = "plc.total_count"
-"""
-
-_DEVICE_TOML = """
-[devices.{name}]
-template = "{template}"
-url = "tcp://{plant}"
-unit_id = {unit_id}
-period_s = {period_s}
-"""
 
 _LEDGER_TOML = """\
 # Made by `wattseal demo`.
@@ -99,15 +90,6 @@ state = "final"
 method = "constant"
 source = "made up for the demonstration"
 """
-
-_DEVICES = (
-    # name, template, unit id, rated power in W (of the plant's time)
-    ("compressor", "eastron-sdm630", 1, 700_000),
-    ("press", "abb-b23", 2, 1_200_000),
-    ("hvac", "schneider-iem3000", 3, 200_000),
-    ("filler", "abb-b23", 4, 800_000),
-    ("plc", "wattseal-plant-plc", 5, None),
-)
 
 
 @dataclass(slots=True)
@@ -156,23 +138,14 @@ class Site:
         self.fault_ns = time.time_ns()
 
 
-def plant_devices(plant: str, *, period_s: float = 0.2) -> str:
-    """Return the sections of gateway.toml for the simulated factory at host:port plant, and its line."""
-    devices, common = "", {"plant": plant, "period_s": period_s}
-    for name, template, unit_id, rated_w in _DEVICES:
-        devices += _DEVICE_TOML.format(name=name, template=template, unit_id=unit_id, **common)
-        devices += f"rated_power_w = {rated_w * SPEED}  # {rated_w} W, {SPEED} times as fast\n" if rated_w else ""
-    return devices + _LINE_TOML.format(line=LINE, zone=ZONE)
-
-
-def write_site(folder: Path, *, broker: str, devices: str) -> None:
+def write_site(folder: Path, *, broker: str, devices: str, seal: str = "") -> None:
     """Write the configuration files of a site whose broker is at host:port broker.
 
-    devices: the sections of gateway.toml that say which meters there are, and which lines.
+    devices: the sections of gateway.toml that say which meters there are, and which lines. seal: more for [seal].
     """
     names = {"gateway": GATEWAY, "ledger": LEDGER, "zone": ZONE, "broker": broker}
     texts = {
-        "gateway.toml": _GATEWAY_TOML.format(**names, devices=devices, speed=SPEED),
+        "gateway.toml": _GATEWAY_TOML.format(**names, devices=devices, seal=seal, speed=SPEED),
         "ledger.toml": _LEDGER_TOML.format(**names),
         "factors.toml": _FACTORS_TOML.format(**names, factor=FACTOR_G_PER_KWH),
     }
@@ -181,43 +154,19 @@ def write_site(folder: Path, *, broker: str, devices: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running_plant(
-    folder: Path, *, seed: int, host: str = "127.0.0.1", within: Sequence[str] = ()
-) -> AsyncIterator[tuple[int, Path]]:
-    """Run the simulated factory, by the command within if any; yield its Modbus port and its control socket."""
-    control = folder / "plant.sock"
-    with (folder / "plant.log").open("wb") as errors:
-        process = await asyncio.create_subprocess_exec(
-            *(*within, sys.executable, "-m", "hil.plant", "--host", host, "--port", "0", "--speed", str(SPEED)),
-            *("--seed", str(seed), "--control", control.name),  # a short name: the folder's may be too long
-            cwd=folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-            preexec_fn=die_with_us,
-        )
-    try:
-        async with asyncio.timeout(20):
-            said = await process.stdout.readline() if process.stdout else b""
-        if not said:
-            raise GatewayError(f"demo: the simulated factory did not start; see {folder / 'plant.log'}")
-        yield json.loads(said)["listening"][0]["port"], control
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
-
-
-@contextlib.asynccontextmanager
 async def running_site(folder: Path, *, seed: int = 1) -> AsyncIterator[Site]:
     """Run plant, broker, ledger and gateway in folder; end them all on leaving, collect first."""
     make_dev_ca(folder / "pki", gateways=[GATEWAY], ledger=LEDGER, hosts=["127.0.0.1", "localhost"])
     async with contextlib.AsyncExitStack() as stack:
         broker = await stack.enter_async_context(running_broker(folder / "broker", pki=folder / "pki", ledger=LEDGER))
-        plant_port, control = await stack.enter_async_context(running_plant(folder, seed=seed))
-        write_site(folder, broker=f"127.0.0.1:{broker.port}", devices=plant_devices(f"127.0.0.1:{plant_port}"))
-        site = Site(folder=folder, control=control)
+        plant = await stack.enter_async_context(
+            running_plant(folder, seed=seed, also=all_protocols(folder / "plant-opcua"))
+        )
+        agents_port = await stack.enter_async_context(running_agent(folder, seed=seed))
+        trust_each_other(folder, plant.about, gateway=GATEWAY)
+        devices = plant_devices(f"127.0.0.1:{plant.port}") + other_devices(plant.about, agents_port=agents_port)
+        write_site(folder, broker=f"127.0.0.1:{broker.port}", devices=devices, seal='agents = "agents/keys"\n')
+        site = Site(folder=folder, control=plant.control)
         commands = {
             "ledger": wattseal("ledger", "run", str(folder / "ledger.toml")),
             **{name: wattseal(name, str(folder / "gateway.toml")) for name in ("seal", "forward", "collect")},

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from gateway.app.agentkeys import AgentHead, advanced
+from gateway.codec.agent_leaves import parsed_frames
 from gateway.codec.checks import to_schema
 from gateway.codec.leaves import parse
 from gateway.codec.pack import pack, unpack
@@ -40,7 +42,7 @@ class Heads:
 
     boot, sequence: the newest batch. t_ns: the newest trusted time. lines: per line the index of its newest interval
     leaf. line_of: by the newest schema of each line, which its intervals may name, that line.
-    earlier: boots before, and how far each got.
+    earlier: boots before, and how far each got. agents: what was sealed of each agent's frames.
     """
 
     boot: bytes = b""
@@ -50,11 +52,12 @@ class Heads:
     lines: dict[str, int] = field(default_factory=dict)
     line_of: dict[str, LineHead] = field(default_factory=dict)
     earlier: dict[bytes, int] = field(default_factory=dict)
+    agents: dict[str, AgentHead] = field(default_factory=dict)
 
     def packed(self) -> bytes:
         """Return the heads as bytes."""
         earlier = [[boot, sequence] for boot, sequence in self.earlier.items()]
-        return pack([self.boot, self.sequence, self.epoch, self.t_ns, self.lines, self.line_of, earlier])
+        return pack([self.boot, self.sequence, self.epoch, self.t_ns, self.lines, self.line_of, earlier, self.agents])
 
     @classmethod
     def unpacked(cls, packed: bytes, size: int) -> "Heads":
@@ -62,9 +65,10 @@ class Heads:
         if not packed:
             return cls()
         try:
-            boot, sequence, epoch, t_ns, lines, line_of, earlier = unpack(packed)
+            boot, sequence, epoch, t_ns, lines, line_of, earlier, agents = unpack(packed)
             line_of = {schema_id: LineHead(*line) for schema_id, line in line_of.items()}
-            heads = cls(boot, sequence, epoch, t_ns, lines, line_of, dict(earlier))
+            agents = {agent: AgentHead.of(*head) for agent, head in agents.items()}
+            heads = cls(boot, sequence, epoch, t_ns, lines, line_of, dict(earlier), agents)
         except (TrustError, TypeError, ValueError, AttributeError) as e:
             raise LogError(f"log: the heads beside the checkpoint cannot be read: {e}") from e
         if not heads._fits(size):
@@ -79,6 +83,7 @@ class Heads:
             and all(type(count) is int and 0 <= count < 2**63 for count in counts)
             and all(type(index) is int and 0 <= index < size for index in self.lines.values())
             and all(tuple(map(type, line)) == (str, int, int) and line.period_s > 0 for line in self.line_of.values())
+            and all(head.fits() for head in self.agents.values())
         )
 
     def switch(self, boot: bytes) -> None:
@@ -100,6 +105,11 @@ class Heads:
         """Return whether there may be such a line: their number has a bound, whatever collect sends."""
         return len(self.line_of) < MOST_LINES or any(line.name == schema.name for line in self.line_of.values())
 
+    def saw(self, agents: Mapping[str, AgentHead]) -> None:
+        """Note what was sealed of agents' frames; no time later than now, or a wrong clock would shut out the next."""
+        for agent, head in agents.items():
+            self.agents[agent] = head._replace(time_ms=min(head.time_ms, self.t_ns // 1_000_000))
+
     def follow(self, index: int, body: bytes) -> None:
         """Bring the heads up to date with a leaf of the log. Raises LogError for one that no sealer can have made."""
         try:
@@ -107,6 +117,7 @@ class Heads:
             if leaf.src is not None:
                 self.switch(leaf.src[0])
                 self.sequence = leaf.src[1]
+            seen = advanced(self.agents, parsed_frames(leaf.body))
             if leaf.kind == "interval":
                 self.lines[self.line_of[leaf.body["schema"].hex()].name] = index
         except (TrustError, KeyError) as e:
@@ -119,3 +130,4 @@ class Heads:
                 self.adopt(schema)
         if leaf.clock.state != ClockState.SUSPECT:
             self.t_ns = max(self.t_ns, leaf.clock.t_ns)
+        self.saw(seen)

@@ -14,12 +14,21 @@ def load_gateway(path: Path) -> GatewayConfig:
 
 def parse_file(text: str, path: Path) -> GatewayConfig:
     """Return what a text says that stands in the gateway.toml at path. Raises ConfigError."""
-    return parse_gateway(text, name=path.name, folder=path.resolve().parent, template_text=template_text)
+    folder = path.resolve().parent
+    return parse_gateway(
+        text, name=path.name, folder=folder, template_text=lambda name: _template_text_at(folder, name)
+    )
 
 
 def load_ledger(path: Path) -> LedgerConfig:
     """Return what ledger.toml says. Raises ConfigError; relative paths are taken from the file's folder."""
     return parse_ledger(read_text(path), name=path.name, folder=path.resolve().parent)
+
+
+def template_names() -> list[str]:
+    """Return the names of all device templates of the catalogue, sorted."""
+    found = resources.files("gateway").joinpath("devices").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in found if file.name.endswith(".toml"))
 
 
 def template_text(name: str) -> str:
@@ -28,6 +37,12 @@ def template_text(name: str) -> str:
     if not found.is_file():
         raise KeyError(name)
     return found.read_text(encoding="utf-8")
+
+
+def _template_text_at(folder: Path, name: str) -> str:
+    """Return the text of a site's own template in `devices`, else of one of ours. Raises KeyError, ConfigError."""
+    own = folder / "devices" / f"{name}.toml"
+    return read_text(own) if own.is_file() else template_text(name)
 
 
 def read_text(path: Path) -> str:

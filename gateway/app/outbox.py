@@ -8,8 +8,10 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from gateway.codec.agent_leaves import AgentSource, frames_body, split_frames
+from gateway.codec.agents import AgentFrame
 from gateway.codec.bodies import PackedRow, event_body, packed_row, packed_rows_body
 from gateway.codec.changes import GROUP_BYTES, changes_body, size_of
 from gateway.codec.frames import Message
@@ -18,6 +20,8 @@ from gateway.model import Change, Row
 
 MOST_IN_FLIGHT = 16
 MOST_BODY = MAX_LEAF - MAX_HEADER
+MOST_FRAMES = 32
+"""Frames in one batch. One that the seal refuses is sent again frame by frame: so many, at most, for one forged one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,8 @@ class Outbox:
         self._changes: list[Change] = []
         self._change_bytes = 0
         self._told: set[bytes] = set()
+        self._frames: dict[bytes, tuple[AgentSource, list[AgentFrame]]] = {}
+        self._frame_bytes = 0
         self._waiting: deque[Batch] = deque()
         self._waiting_bytes = 0
         self._flying: deque[tuple[int, Batch]] = deque()
@@ -70,13 +76,14 @@ class Outbox:
             self._waiting_bytes
             + self._row_bytes
             + self._change_bytes
+            + self._frame_bytes
             + sum(len(batch.body) for _, batch in self._flying)
         )
 
     @property
     def is_empty(self) -> bool:
         """Return whether all that was put has been answered."""
-        return not (self._rows or self._changes or self._waiting or self._flying)
+        return not (self._rows or self._changes or self._frames or self._waiting or self._flying)
 
     async def emptied(self) -> None:
         """Wait until all that was put has been answered."""
@@ -105,6 +112,20 @@ class Outbox:
             self._changes.append(change)
             self._change_bytes += size
 
+    def put_frame(self, source: AgentSource, frame: AgentFrame) -> None:
+        """Queue one frame of an agent; those of one agent are joined into batches of their own."""
+        _, frames = self._frames.setdefault(source.schema.id, (source, []))
+        frames.append(frame)
+        self._frame_bytes += len(frame.raw)
+        if len(frames) == MOST_FRAMES:
+            self._put_frames(*self._frames.pop(source.schema.id))
+
+    def _put_frames(self, source: AgentSource, frames: list[AgentFrame]) -> None:
+        raw = [frame.raw for frame in frames]
+        self._frame_bytes -= sum(map(len, raw))
+        first_ns = frames[0].time_ns if frames[0].clock_set else 0
+        self.put(Batch("readings", frames_body(source, raw), len(raw), first_ns))
+
     def flush(self) -> None:
         """Close the batches that have gathered."""
         if self._rows:
@@ -114,6 +135,9 @@ class Outbox:
             changes, self._changes, self._change_bytes = self._changes, [], 0
             self._told.clear()
             self.put(Batch("readings", changes_body(changes), len(changes), changes[0].source_time_ns))
+        gathered, self._frames = self._frames, {}
+        for source, frames in gathered.values():
+            self._put_frames(source, frames)
 
     def put(self, batch: Batch) -> None:
         """Queue one batch; the oldest readings go when the bound is reached."""
@@ -165,8 +189,13 @@ class Outbox:
         return before - len(self._flying)
 
     def refuse(self, sequence: int) -> None:
-        """Forget one batch that will never be sealed."""
+        """Forget one batch that will never be sealed. Of several frames, send each alone: only one may be forged."""
+        found = [batch for number, batch in self._flying if number == sequence]
         self._flying = deque((s, b) for s, b in self._flying if s != sequence)
+        for batch in found:
+            parts = [replace(batch, body=body, rows=1) for body in split_frames(batch.body)]
+            self._waiting.extendleft(reversed(parts))
+            self._waiting_bytes += sum(len(part.body) for part in parts)
         self._wake()
 
     def unsent(self, now_ns: int) -> list[Message]:

@@ -40,7 +40,7 @@ class _Gateway:
 class Projector:
     """Writes the tables. One transaction a flush; what it raises leaves the tables as they were.
 
-    rows: rows and changes of readings seen.
+    rows: rows, changes and frames of readings seen.
     unusable: interval, schema and factor leaves that do not fit; they enter no figure.
     """
 
@@ -183,6 +183,7 @@ class Projector:
                 if leaf.kind == "readings":
                     self.rows += len(leaf.body.get("rows", ()))
                     self.rows += sum(len(group[1]) // 2 for group in leaf.body.get("changes", ()))
+                    self.rows += len(leaf.body.get("frames", ()))
                 elif leaf.kind == "schema":
                     self._adopt(connection, name, index, leaf)
                 elif leaf.kind == "event":

@@ -5,6 +5,7 @@ from contextlib import closing
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.app.agentkeys import read_agent_keys
 from gateway.app.channel import Channel, listen
 from gateway.app.entry import settle
 from gateway.app.keys import read_signer, read_verifier
@@ -182,6 +183,7 @@ async def run_seal(config: GatewayConfig, *, isolated: bool) -> None:
     section = config.seal
     signer = read_signer(section.key, "seal.key", name=config.origin)
     witness = read_verifier(section.witness, "seal.witness", kind=SignatureKind.COSIGNATURE)
+    agent_keys = read_agent_keys(section.agents, "seal.agents")
     with closing(Log.open(RealFiles(config.log_folder), origin=config.origin)) as opened:
         sealer = Sealer(
             opened,
@@ -190,6 +192,7 @@ async def run_seal(config: GatewayConfig, *, isolated: bool) -> None:
             budget_bytes=section.budget_mb << 20,
             keep_bytes=section.keep_mb << 20,
             drop_readings=section.full == "drop-readings",
+            agent_keys=agent_keys,
         )
         sealer.counts.isolated = int(isolated)
         await _serve(config, sealer, log)

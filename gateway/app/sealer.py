@@ -4,10 +4,11 @@ A batch is known by (boot, sequence): what the log holds already is not sealed a
 outlive a restart stands beside the checkpoint (app/heads.py) and is brought up to date from the leaves after it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.app.agentkeys import advanced, verified
 from gateway.app.heads import MOST_LINES, Heads
 from gateway.app.metrics import counter, gauge
 from gateway.app.room import Room
@@ -46,6 +47,7 @@ class SealCounts:
 class Sealer:
     """One gateway's log and its key. Methods are synchronous: one caller, one order.
 
+    agent_keys: by an agent's id, the key of its frames.
     is_full: whether new leaves are refused. The budget counts whole bundles: the newest, which nothing can delete yet,
     comes on top of it.
     Raises LogError from the start when the log on disk cannot be trusted.
@@ -61,8 +63,9 @@ class Sealer:
         budget_bytes: int = 1 << 30,
         keep_bytes: int = 64 << 20,
         drop_readings: bool = True,
+        agent_keys: Mapping[str, bytes] | None = None,
     ) -> None:
-        self._log, self._signer, self._witness = log, signer, witness
+        self._log, self._signer, self._witness, self._agent_keys = log, signer, witness, agent_keys or {}
         self._room = Room(log, budget_bytes=budget_bytes, keep_bytes=keep_bytes, drop_readings=drop_readings)
         self.counts = SealCounts()
         self._heads = self._recover()
@@ -252,6 +255,7 @@ class Sealer:
             raise TrustError(f"put: kind: got {kind[:20]!r}, want one of {', '.join(sorted(KINDS_FROM_COLLECT))}")
         checked = check_body(kind, unpack(body))
         line, schema = None, None
+        seen = advanced(self._heads.agents, verified(checked, self._agent_keys))
         if kind == "schema":
             schema = to_schema(checked)
             if isinstance(schema, LineSchema) and not self._heads.has_room_for(schema):
@@ -265,6 +269,7 @@ class Sealer:
         prev = None if line is None else self._heads.lines.get(line.name)
         index = self._append(kind, body, (self._heads.boot, sequence), prev)
         self._heads.sequence = sequence
+        self._heads.saw(seen)
         if line is not None:
             self._heads.lines[line.name] = index
         if isinstance(schema, LineSchema):

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.app.demo import GATEWAY, LINE, SETTLED_NS, Site
+from gateway.app.demo import GATEWAY, SETTLED_NS, Site
+from gateway.app.demo_plant import LINE
 from gateway.app.snapshot import LineSums
 from gateway.carbon.figures import Totals
 from gateway.errors import ConfigError

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from gateway.cli import apply, audit, develop, inspect, serve
+from gateway.cli import apply, audit, catalogue, commission, develop, importing, inspect, opcua, probe, scan, serve
 from gateway.errors import ConfigError, GatewayError
 
 EXIT_FAILED = 1
@@ -24,7 +24,7 @@ def wattseal() -> None:
     """
 
 
-for _module in (inspect, apply, serve, audit, develop):
+for _module in (inspect, scan, probe, commission, apply, serve, audit, opcua, develop, catalogue, importing):
     for _command in _module.COMMANDS:
         wattseal.add_command(_command)
 

@@ -39,6 +39,25 @@ def dev_ca(folder: Path, gateways: tuple[str, ...], ledger: str, hosts: tuple[st
         click.echo(path)
 
 
+@click.command("dev-agents")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--agent", "agents", multiple=True, required=True, help="An agent's id; may be given again.")
+@click.option("--collect", default="collect", show_default=True, help="The common name of the gateway's certificate.")
+@click.option(
+    "--host", "hosts", multiple=True, default=("localhost", "127.0.0.1"), help="A name or address of the broker."
+)
+@click.option("--force", is_flag=True, help="Write over what is there.")
+def dev_agents(folder: Path, agents: tuple[str, ...], collect: str, hosts: tuple[str, ...], *, force: bool) -> None:
+    """Make a development authority for the OT side's broker, with certificates and keys for agents.
+
+    Example: wattseal dev-agents agents --agent press-1
+    """
+    from gateway.north.pki import make_agents_ca
+
+    for path in make_agents_ca(folder, agents=agents, collect=collect, hosts=hosts, force=force):
+        click.echo(path)
+
+
 @click.command()
 @click.option("--seconds", type=click.FloatRange(min=5), help="Stop by itself; else Ctrl-C does.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Leave the results in this folder.")
@@ -140,4 +159,4 @@ def _table(snapshot: "Snapshot") -> "Table":
     return table
 
 
-COMMANDS = (dev_ca, demo)
+COMMANDS = (dev_ca, dev_agents, demo)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def _device(config: GatewayConfig, name: str) -> dict[str, Any]:
 @click.argument("target")
 @_JSON
 def read(file: Path, target: str, *, as_json: bool) -> None:
-    """Read a device, or one of its points, once; show the raw words too.
+    """Read a device, or one of its points, once; show the raw words too, or the device's own time.
 
     \b
     Example: wattseal read gateway.toml comp
@@ -108,17 +109,29 @@ def read(file: Path, target: str, *, as_json: bool) -> None:
             "words": v.words,
             "status": v.status,
         }
+        | ({"source_time": _time(v.source_time_ns)} if v.source_time_ns else {})
         for v in values
     ]
     width = max(len(value.point) for value in values)
     text = "\n".join(
-        f"{row['point']:<{width}}  {row['value']!s:>18} {row['unit']:<5} {row['quality']:<9} {row['words']}"
+        f"{row['point']:<{width}}  {row['value']!s:>18} {row['unit']:<5} {row['quality']:<9} {_came(row)}"
         + (f"  {row['status']}" if row["status"] else "")
         for row in rows
     )
     _say({"device": device, "points": rows}, as_json=as_json, text=text)
     if all(row["quality"] == "BAD" for row in rows):
         raise DeviceError(f"{target}: no good value: {rows[0]['status'] or 'no answer'}")
+
+
+def _came(row: Mapping[str, Any]) -> str:
+    """Return the words of a point, or its time where its protocol has no words."""
+    return str(row["words"] or row.get("source_time", ""))
+
+
+def _time(t_ns: int) -> str:
+    """Return an instant as ISO 8601, UTC."""
+    whole_s, rest_ns = divmod(t_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(whole_s, UTC):%Y-%m-%dT%H:%M:%S}.{rest_ns // 1_000_000:03d}Z"
 
 
 @click.command()

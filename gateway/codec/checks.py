@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from gateway.codec.agent_leaves import FRAMES_SHAPE
 from gateway.codec.changes import good_changes
 from gateway.codec.pack import shown
 from gateway.errors import TrustError
@@ -124,7 +125,7 @@ _SHAPES: dict[str, tuple[dict[str, _Check], ...]] = {
         {"id": _id, "device": _str, "columns": _list},
         {"id": _id, "line": _map, "columns": _list},
     ),
-    "readings": ({"rows": _rows}, {"changes": good_changes}),
+    "readings": ({"rows": _rows}, {"changes": good_changes}, FRAMES_SHAPE),
     "interval": ({"schema": _id, "t": _int, "samples": _samples},),
     "event": ({"what": _str, "t": _int, "about": _plain_map},),
     "factor": (

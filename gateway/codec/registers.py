@@ -208,7 +208,7 @@ class Decoder:
         for i in self._texts:
             text = _text(raw[i])
             values[i] = text
-            if text is None:
+            if text is None or (0 in self._points[i].sentinels and not any(raw[i])):
                 bad.add(i)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.config.convert import convert, named, placed, section, shown, tables, toml
+from gateway.config.reports import check_nested, check_pairs, check_watched
 from gateway.config.sections import (
     AgentsSection,
     BacnetSection,
@@ -54,6 +55,7 @@ def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable
     raises KeyError where there is none. Raises ConfigError.
     """
     found = tables(text, name, _SECTIONS)
+    check_nested(found.get("devices"), f"{name}: devices")
     devices = named(found.get("devices", {}), DeviceSection, f"{name}: devices")
     templates = {}
     for device, device_section in devices.items():
@@ -68,7 +70,7 @@ def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable
     config = GatewayConfig(
         gateway=placed(section(found, "gateway", GatewaySection, name), folder, "state"),
         collect=section(found, "collect", CollectSection, name),
-        seal=placed(section(found, "seal", SealSection, name), folder, "key", "witness"),
+        seal=placed(section(found, "seal", SealSection, name), folder, "key", "witness", "agents"),
         forward=placed(section(found, "forward", BrokerSection, name), folder, "ca", "cert", "key"),
         interval=section(found, "interval", IntervalSection, name),
         opcua=placed(section(found, "opcua", OpcuaSection, name), folder, "cert", "key", "trusted", "rejected"),
@@ -81,6 +83,7 @@ def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable
         lines={},
     )
     _check_periods(config, name)
+    check_pairs(devices, templates, f"{name}: devices")
     lines = named(found.get("lines", {}), LineSection, f"{name}: lines")
     return msgspec.structs.replace(config, lines={key: _line(key, line, config, name) for key, line in lines.items()})
 
@@ -122,9 +125,7 @@ def _check_device(section: DeviceSection, template: Template, where: str) -> Non
         raise ConfigError(
             f"{where}.url: got {section.url!r}, want {wanted}, as its template is for {template.protocol}"
         )
-    for point in section.report.points if section.report else ():
-        if point not in template.points:
-            raise ConfigError(f"{where}.report.points: got {point!r}, want one of {', '.join(template.points)}")
+    check_watched(section, template, where)
 
 
 def _placed_device(section: DeviceSection, folder: Path) -> DeviceSection:

@@ -55,8 +55,9 @@ def named(tables: Any, struct: type[_T], where: str) -> dict[str, _T]:
 
 
 def placed(section: _S, folder: Path, *paths: str) -> _S:
-    """Return the section with its relative paths joined to folder."""
-    return msgspec.structs.replace(section, **{path: folder / getattr(section, path) for path in paths})
+    """Return the section with its relative paths joined to folder; a path that is None stays so."""
+    found = {path: getattr(section, path) for path in paths}
+    return msgspec.structs.replace(section, **{path: folder / value for path, value in found.items() if value})
 
 
 def convert(table: Any, struct: type[_T], where: str) -> _T:

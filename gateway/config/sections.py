@@ -42,6 +42,7 @@ class SealSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     """`[seal]`: the log's keys and bounds.
 
     budget_mb: leaf bodies on disk, at most. keep_mb: how much of what has a receipt is kept all the same.
+    agents: a folder with each agent's key, <id>.key.
     """
 
     key: Path
@@ -50,6 +51,7 @@ class SealSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     keep_mb: Annotated[int, Meta(ge=0, le=1_048_576)] = 64
     checkpoint_s: Seconds = 1.0
     full: Literal["drop-readings", "refuse"] = "drop-readings"
+    agents: Path | None = None
 
 
 class BrokerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,7 +137,7 @@ class AgentsSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class DeadbandSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[devices.<name>.report.points.<point>]`: what change of a value is worth telling.
 
-    absolute: in its unit. percent: of the value told last.
+    absolute: in its unit. percent: of the value told last. With both, the larger one counts.
     bypass: a step of this size is told with the value before it, however short it is.
     """
 
@@ -151,12 +153,26 @@ class ReportSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     points: dict[str, DeadbandSection] = msgspec.field(default_factory=dict)
 
 
+class SameSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[devices.<name>.same_as.<point>]`: another point that must agree with this one.
+
+    point: `<device>.<point>`. absolute, percent: by how much they may differ; the larger one counts.
+    polls: an event after more than so many polls in a row that contradict it.
+    """
+
+    point: Annotated[str, Meta(max_length=127)]
+    absolute: Annotated[float, Meta(ge=0)] = 0.0
+    percent: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    polls: Annotated[int, Meta(ge=0, le=1000)] = 3
+
+
 class DeviceSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[devices.<name>]`: which device stands where.
 
     period_s: how often it is polled whole; by default 1 s, and where it tells its changes by itself, once an interval.
     follow: whether it shall tell its changes by itself, where its protocol can.
-    stale_s: how long a value may stand still before that is an event; 0 for ever.
+    stale_s: how long a value may stand still before that is an event; 0 for ever. still: points that always may.
+    same_as: by point, another one that must agree with it.
     """
 
     template: Name
@@ -165,7 +181,9 @@ class DeviceSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     period_s: Seconds | None = None
     follow: bool = True
     stale_s: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
+    still: tuple[str, ...] = ()
     report: ReportSection | None = None
+    same_as: dict[str, SameSection] = msgspec.field(default_factory=dict)
     opcua: OpcuaDeviceSection = OpcuaDeviceSection()
     bacnet: BacnetDeviceSection = BacnetDeviceSection()
     timeout_s: Annotated[float, Meta(ge=0.01, le=60)] = 1.0

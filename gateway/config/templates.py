@@ -80,7 +80,7 @@ class OpcuaPointSection(PointSection, frozen=True, kw_only=True, forbid_unknown_
     """`[points.<name>]` of an OPC UA template.
 
     node: `nsu=<namespace URI>;s=<identifier>` (or i=, g=, b=): by URI, since a server may number its namespaces anew.
-    absolute, percent: the server's own deadband; percent is of the node's EURange.
+    absolute, percent: the server's own deadband, one of them: in `unit`, or of the node's EURange.
     """
 
     node: NodeName

@@ -20,7 +20,7 @@ Url = Annotated[
     str,
     Meta(
         pattern=rf"^(tcp|rtu\+tcp)://{_HOST}:{_PORT}\Z|^serial:///[!-~]{{1,200}}\Z"
-        rf"|^opc\.tcp://{_HOST}:{_PORT}(/[!-~]{{0,200}})?\Z|^bacnet:[0-9]{{1,7}}\Z|^agent:[a-z0-9][a-z0-9-]{{0,62}}\Z",
+        rf"|^opc\.tcp://{_HOST}:{_PORT}(/[!-~]{{0,200}})?\Z|^bacnet:[0-9]{{1,7}}\Z|^agent:[a-z0-9][a-z0-9-]{{0,31}}\Z",
         description="tcp://host:port, rtu+tcp://host:port, serial:///dev/..., opc.tcp://host:port/path, "
         "bacnet:<instance> or agent:<id>",
     ),

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from gateway.codec.agent_leaves import AgentSource
+from gateway.codec.agents import AgentFrame
 from gateway.model import Change, Row, Sample, Schema
 
 Tell = Callable[[Sequence[Change]], None]
 """Takes changes, in the order in which they came; never waits, never raises."""
+
+Hand = Callable[[AgentSource, AgentFrame], None]
+"""Takes one frame that an agent signed itself; never waits, never raises."""
 
 
 class Poll(NamedTuple):
@@ -51,3 +56,14 @@ class Follower(Driver, Protocol):
         column that was told is told BAD once, with the reason. Raises DeviceError only where the device cannot do this
         at all: then it is polled alone.
         """
+
+
+@runtime_checkable
+class Courier(Follower, Protocol):
+    """A device whose readings come as frames that it signed itself, and that go on byte for byte.
+
+    What it tells as changes is only what no frame can say: that it is silent.
+    """
+
+    def hand_to(self, hand: Hand) -> None:
+        """Hand each frame that arrives from now on to hand; to be called before `follow`."""

@@ -7,11 +7,10 @@ common name is its user name, and that name is the topic level it may use.
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.codec.agents import MAX_FRAME
 from gateway.codec.frames import MAX_LOG_MESSAGE
 from gateway.errors import ConfigError
 from gateway.north.pki import NAME
-
-MAX_PACKET = 2 * MAX_LOG_MESSAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +49,36 @@ def acl_text(*, ledger: str) -> str:
     )
 
 
-def conf_text(files: BrokerFiles, *, port: int = 8883, bind: str = "127.0.0.1", user: str = "mosquitto") -> str:
-    """Return mosquitto.conf.
+def agents_acl_text(*, collect: str) -> str:
+    """Return the access list of the broker in the OT zone: an agent may only send, collect may only hear.
+
+    Raises ConfigError for a name that could reach further.
+    """
+    if not NAME.match(collect):
+        raise ConfigError(f"collect: got {collect!r}, want lower-case letters, digits and -")
+    return (
+        "# Who may do what. %u is the common name of the client's certificate: an agent's id.\n"
+        "# Without a line for it, a topic is closed: also $SYS, and to agents all that others send.\n"
+        "pattern write wattseal/v1/agents/%u/frames\n"
+        "\n"
+        f"user {collect}\n"
+        "topic read wattseal/v1/agents/+/frames\n"
+        f"topic deny wattseal/v1/agents/{collect}/frames\n"
+    )
+
+
+def conf_text(
+    files: BrokerFiles,
+    *,
+    port: int = 8883,
+    bind: str = "127.0.0.1",
+    user: str = "mosquitto",
+    for_agents: bool = False,
+) -> str:
+    """Return mosquitto.conf: for the DMZ, or for the agents in the OT zone.
 
     user: whom the broker becomes when root starts it; it must be able to read the key.
+    for_agents: the firmware of an ESP32 may speak TLS 1.2 alone, and sends small messages.
     Raises ConfigError for a path or a word that would break the file's lines.
     """
     words = [str(path) for path in (files.ca, files.cert, files.key, files.crl, files.acl)]
@@ -61,15 +86,17 @@ def conf_text(files: BrokerFiles, *, port: int = 8883, bind: str = "127.0.0.1", 
         if not word or word != word.strip() or any(ord(c) < 32 for c in word):
             raise ConfigError(f"mosquitto.conf: got {word!r}, want a text without control characters and outer spaces")
     ca, cert, key, crl, acl = words
+    most = MAX_FRAME if for_agents else MAX_LOG_MESSAGE
+    tls = "tlsv1.2" if for_agents else "tlsv1.3"
     return (
-        "# Only this listener, only TLS 1.3, only clients with a certificate of this authority.\n"
+        f"# Only this listener, only TLS from {tls[4:]}, only clients with a certificate of this authority.\n"
         "per_listener_settings false\n"
         f"listener {port} {bind}\n"
         f"cafile {ca}\n"
         f"certfile {cert}\n"
         f"keyfile {key}\n"
         f"crlfile {crl}\n"
-        "tls_version tlsv1.3\n"
+        f"tls_version {tls}\n"
         "require_certificate true\n"
         "use_identity_as_username true\n"
         "# Or a client could throw another one out by taking its client id.\n"
@@ -85,9 +112,9 @@ def conf_text(files: BrokerFiles, *, port: int = 8883, bind: str = "127.0.0.1", 
         "retain_available false\n"
         "sys_interval 0\n"
         "\n"
-        "# A log message is at most 1 MiB. What does not fit a slow client's queue is dropped, and sent again.\n"
-        f"message_size_limit {MAX_LOG_MESSAGE}\n"
-        f"max_packet_size {MAX_PACKET}\n"
+        "# What does not fit a slow client's queue is dropped; a gateway sends it again.\n"
+        f"message_size_limit {most}\n"
+        f"max_packet_size {2 * most}\n"
         "max_inflight_messages 64\n"
         "max_queued_messages 1000\n"
         f"max_queued_bytes {64 * MAX_LOG_MESSAGE}\n"

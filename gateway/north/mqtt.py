@@ -104,6 +104,7 @@ class Link:
     """One connection to the broker: `async with Link(...) as link`, then `async for message in link`.
 
     client_id: the same at each connect, so that the broker ends an earlier connection of ours that hangs.
+    keep_session: the broker shall keep what comes for us while we are away.
     Raises LinkError, from whichever call notices first, once the broker is lost, refuses us, or is silent.
     """
 
@@ -116,6 +117,7 @@ class Link:
         timeout_s: float = TIMEOUT_S,
         queued: int = QUEUED,
         queued_bytes: int = QUEUED_BYTES,
+        keep_session: bool = False,
     ) -> None:
         self.dropped = 0
         self._where = f"broker {endpoint.host}:{endpoint.port}"
@@ -125,6 +127,7 @@ class Link:
         self._timeout_s = timeout_s
         self._queued = queued
         self._queued_bytes = queued_bytes
+        self._keep_session = keep_session
         self._ear = _Ear()
         self._client: aiomqtt.Client | None = None
         self._context: _Context | None = None
@@ -140,7 +143,7 @@ class Link:
             self._endpoint.port,
             identifier=self._client_id,
             protocol=aiomqtt.ProtocolVersion.V311,
-            clean_session=True,
+            clean_session=not self._keep_session,
             keepalive=self._keepalive_s,
             timeout=self._timeout_s,
             tls_context=self._context,

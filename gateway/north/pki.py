@@ -8,6 +8,7 @@ broker takes a client's common name as its user name, so a name is a topic level
 import ipaddress
 import os
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from gateway.codec.agents import AGENT, KEY_BYTES
 from gateway.errors import ConfigError
 from gateway.tlog.note import Signer
 
@@ -58,16 +60,7 @@ def make_dev_ca(
     start = (now or datetime.now(UTC)) - _BACKDATED
     end = start + _BACKDATED + timedelta(days=days)
     authority = _make_authority(start, end)
-    files: dict[str, bytes] = {
-        "ca.pem": _pem(authority.certificate),
-        "ca.key": _key_pem(authority.key),
-        "crl.pem": _make_crl(authority, ()),
-    }
-    serving = x509.SubjectAlternativeName([_host(host) for host in hosts])
-    files |= _issue(authority, "broker", serving, ExtendedKeyUsageOID.SERVER_AUTH)
-    for name in (*gateways, ledger):
-        own = x509.SubjectAlternativeName([x509.DNSName(name)])
-        files |= _issue(authority, name, own, ExtendedKeyUsageOID.CLIENT_AUTH)
+    files = _common(authority, hosts, (*gateways, ledger))
     for name in gateways:
         signer = Signer.generate(f"wattseal/{name}")
         files |= {f"{name}.epoch.key": _line(signer.to_text()), f"{name}.vkey": _line(signer.verifier.vkey)}
@@ -78,6 +71,46 @@ def make_dev_ca(
         f"{ledger}.note.vkey": _line(signer.verifier.vkey),
     }
     return _write(folder, files, force=force)
+
+
+def make_agents_ca(
+    folder: Path,
+    *,
+    agents: Sequence[str],
+    collect: str,
+    hosts: Sequence[str],
+    days: int = DAYS,
+    now: datetime | None = None,
+    force: bool = False,
+) -> list[Path]:
+    """Write an authority for the OT zone with certificates for agents, collect and broker; return the files.
+
+    The keys of the agents' frames go to the folder `keys`, which is the seal's alone in a plant.
+    Raises ConfigError for a bad name, and where a file stands already, unless force.
+    """
+    _check_names(agents, collect)
+    if too_long := [agent for agent in agents if not AGENT.match(agent.encode())]:
+        raise ConfigError(f"names: got {too_long[0]!r}, want an agent's id of at most 32 characters")
+    start = (now or datetime.now(UTC)) - _BACKDATED
+    authority = _make_authority(start, start + _BACKDATED + timedelta(days=days))
+    files = _common(authority, hosts, (*agents, collect))
+    keys = {f"{agent}.key": _line(secrets.token_hex(KEY_BYTES)) for agent in agents}
+    return _write(folder, files, force=force) + _write(folder / "keys", keys, force=force)
+
+
+def _common(authority: _Authority, hosts: Sequence[str], clients: Sequence[str]) -> dict[str, bytes]:
+    """Return what every authority has: itself, its list of the revoked, the broker's certificate and the clients'."""
+    files = {
+        "ca.pem": _pem(authority.certificate),
+        "ca.key": _key_pem(authority.key),
+        "crl.pem": _make_crl(authority, ()),
+    }
+    serving = x509.SubjectAlternativeName([_host(host) for host in hosts])
+    files |= _issue(authority, "broker", serving, ExtendedKeyUsageOID.SERVER_AUTH)
+    for name in clients:
+        own = x509.SubjectAlternativeName([x509.DNSName(name)])
+        files |= _issue(authority, name, own, ExtendedKeyUsageOID.CLIENT_AUTH)
+    return files
 
 
 def revoke(folder: Path, names: Sequence[str], *, now: datetime | None = None) -> Path:

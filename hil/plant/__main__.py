@@ -9,10 +9,11 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import uvloop
 
@@ -23,6 +24,10 @@ from hil.plant.factory import COMMANDS, FAULTS, Plant
 from hil.plant.hostile import SYNTAX, Hostile
 from hil.plant.serve import serve, serve_serial
 
+if TYPE_CHECKING:
+    from hil.plant.bacnet import BacnetDevice
+    from hil.plant.opcua import OpcuaServer
+
 _PLANT_HELP = f"""\
 examples:
   python -m hil.plant --port 5020
@@ -30,6 +35,9 @@ examples:
       --timetable "12s:fault compressor-valve,40s:repair compressor-valve"
   echo "fault compressor-valve" | nc -U /tmp/plant.sock
   python -m hil.plant --hostile late-every=5:2.0,cap=50,wrong-unit=0.01,drop=0.01
+  python -m hil.plant --opcua-port 4840 --opcua-none
+  python -m hil.plant --bacnet 127.0.0.1/32:47808
+  python -m hil.plant --agent press-1=press --agents-broker localhost:8883 --agents-pki agents
   python -m hil.plant bench --meters 100          (see bench --help)
 
 units:
@@ -39,6 +47,8 @@ units:
 commands, by --control and --timetable:
   {COMMANDS} | stop
   NAME: {", ".join(FAULTS)}
+  with --opcua-port: opcua restart [SECONDS] | opcua renew | opcua drop-node NODE | opcua restore-node NODE
+  with --bacnet: bacnet reboot [SECONDS] | bacnet lapse | bacnet fault OBJECT | bacnet repair OBJECT
 
 --hostile, a comma-separated list:
 {SYNTAX}
@@ -107,6 +117,17 @@ def _plant_options(given: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--control", type=Path, metavar="PATH", help="unix socket for commands")
     parser.add_argument("--timetable", default="", metavar="LIST", help="commands at seconds since the start")
+    parser.add_argument("--bacnet", metavar="ADDRESS", help="also serve an air handler at e.g. 192.0.2.9/24:47808")
+    agents = parser.add_argument_group("agents")
+    agents.add_argument("--agent", action="append", default=[], metavar="ID=ASSET", help="also run an agent there")
+    agents.add_argument("--agents-broker", metavar="HOST:PORT", help="the broker that agents send to")
+    agents.add_argument("--agents-pki", type=Path, metavar="FOLDER", help="what `wattseal dev-agents` made")
+    opcua = parser.add_argument_group("OPC UA")
+    opcua.add_argument("--opcua-port", type=int, metavar="PORT", help="also serve OPC UA; 0: any free port")
+    opcua.add_argument("--opcua-none", action="store_true", help="take connections without security too")
+    opcua.add_argument("--opcua-folder", type=Path, metavar="FOLDER", help="where its certificate is kept, or made")
+    opcua.add_argument("--opcua-clients", type=Path, metavar="FOLDER", help="certificates of the only clients to take")
+    opcua.add_argument("--opcua-user", metavar="NAME:PASSWORD", help="the only user to take")
     return parser.parse_args(given)
 
 
@@ -160,7 +181,7 @@ async def _run_plant(options: argparse.Namespace) -> None:
     for after_s, command in parse_timetable(options.timetable):
         if command == "stop":
             asyncio.get_running_loop().call_later(after_s, stopped.set)
-        else:
+        elif not command.startswith(("opcua ", "bacnet ")):
             plant.schedule(after_s, command)
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(
@@ -175,8 +196,21 @@ async def _run_plant(options: argparse.Namespace) -> None:
         )
         if options.serial:
             await stack.enter_async_context(serve_serial(plant, options.serial, hostile=hostile))
+        opcua = None if options.opcua_port is None else await stack.enter_async_context(_opcua(plant, options, stack))
+        _schedule(options.timetable, "opcua", opcua, "--opcua-port")
+        bacnet = None if options.bacnet is None else await stack.enter_async_context(_bacnet(plant, options))
+        _schedule(options.timetable, "bacnet", bacnet, "--bacnet")
+        if options.agent:
+            from hil.plant.agent import running_agents  # noqa: PLC0415 - only agents want MQTT
+
+            given = running_agents(plant, options.agent, options.agents_broker, options.agents_pki)
+            await stack.enter_async_context(given)
         if options.control:
-            await stack.enter_async_context(Control(plant, options.control, stop=stopped.set))
+            obey = None if opcua is None else opcua.do
+            tell = None if bacnet is None else bacnet.do
+            await stack.enter_async_context(Control(plant, options.control, stop=stopped.set, opcua=obey, bacnet=tell))
+        about_opcua = {} if opcua is None else {"opcua": opcua.about()}
+        about_bacnet = {} if bacnet is None else {"bacnet": bacnet.about()}
         _announce(
             listening=server.listening(),
             devices={unit: {"asset": d.asset, "template": d.template} for unit, d in plant.devices.items()},
@@ -184,8 +218,43 @@ async def _run_plant(options: argparse.Namespace) -> None:
             control=str(options.control) if options.control else None,
             speed=plant.speed,
             seed=plant.seed,
+            agents=options.agent,
+            **about_opcua,
+            **about_bacnet,
         )
         await stopped.wait()
+
+
+def _schedule(timetable: str, word: str, server: OpcuaServer | BacnetDevice | None, option: str) -> None:
+    """Let a server do its own commands of a timetable. Raises ValueError."""
+    for after_s, command in parse_timetable(timetable):
+        if command.startswith(f"{word} "):
+            if server is None:
+                raise ValueError(f"--timetable: got {command!r}, want {option} with it")
+            server.check(command.removeprefix(f"{word} "))
+            asyncio.get_running_loop().call_later(after_s, server.do, command.removeprefix(f"{word} "))
+
+
+def _bacnet(plant: Plant, options: argparse.Namespace) -> BacnetDevice:
+    from hil.plant.bacnet import BacnetDevice  # noqa: PLC0415 - it takes a second to load
+
+    return BacnetDevice(plant, address=options.bacnet)
+
+
+def _opcua(plant: Plant, options: argparse.Namespace, stack: AsyncExitStack) -> OpcuaServer:
+    from hil.plant.opcua import OpcuaServer  # noqa: PLC0415 - it takes a second to load
+
+    folder = options.opcua_folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plant-opcua-")))
+    name, _, password = (options.opcua_user or "").partition(":")
+    return OpcuaServer(
+        plant,
+        host=options.host,
+        port=options.opcua_port,
+        folder=folder,
+        clients=options.opcua_clients,
+        none=options.opcua_none,
+        users={name: password} if name else None,
+    )
 
 
 async def _run_bench(options: argparse.Namespace) -> None:

@@ -34,11 +34,20 @@ def parse_timetable(text: str) -> list[tuple[float, str]]:
 class Control:
     """The control socket; an async context manager. Each line is a command, each answer one JSON line.
 
-    stop: called by the command `stop`, which the plant itself does not know.
+    stop: called by the command `stop`, which the plant itself does not know. opcua: does what follows the word
+    `opcua`, soon; raises CommandError. bacnet: the same for the word `bacnet`.
     """
 
-    def __init__(self, plant: Plant, path: Path, *, stop: Callable[[], None]) -> None:
-        self._plant, self._path, self._stop = plant, path, stop
+    def __init__(
+        self,
+        plant: Plant,
+        path: Path,
+        *,
+        stop: Callable[[], None],
+        opcua: Callable[[str], None] | None = None,
+        bacnet: Callable[[str], None] | None = None,
+    ) -> None:
+        self._plant, self._path, self._stop, self._opcua, self._bacnet = plant, path, stop, opcua, bacnet
         self.clients: set[asyncio.Transport] = set()
 
     async def __aenter__(self) -> Self:
@@ -62,7 +71,11 @@ class Control:
             self._stop()
             return {"ok": True}
         try:
-            if command != "state":
+            if self._opcua is not None and command.startswith("opcua "):
+                self._opcua(command.removeprefix("opcua "))
+            elif self._bacnet is not None and command.startswith("bacnet "):
+                self._bacnet(command.removeprefix("bacnet "))
+            elif command != "state":
                 self._plant.do(command)
         except CommandError as e:
             return {"ok": False, "error": str(e)}

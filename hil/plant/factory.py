@@ -138,6 +138,11 @@ class Plant:
             dead=[device.unit for device in self.devices.values() if not device.alive],
         )
 
+    def units_per_hour(self) -> float:
+        """Return how many good units an hour are made now."""
+        self.now()
+        return self._good.shape.mean
+
     def state(self) -> dict[str, object]:
         """Return the truth as JSON can hold it."""
         return asdict(self.truth())

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import IO
 
 from gateway.app.broker import running_broker
-from gateway.app.demo import GATEWAY, LEDGER, plant_devices, running_plant, write_site
+from gateway.app.demo import GATEWAY, LEDGER, write_site
 from gateway.app.demo import Site as DemoSite
+from gateway.app.demo_plant import plant_devices, running_plant
 from gateway.app.metrics import read_metrics
 from gateway.app.supervisor import Child, wattseal
 from gateway.north.pki import make_dev_ca
@@ -269,8 +270,8 @@ async def running_site(
         stack.push_async_callback(broker.stop)
         await broker.start()
         if devices is None:
-            plant_port, _ = await stack.enter_async_context(running_plant(folder, seed=seed))
-            devices = plant_devices(f"{LOCAL}:{plant_port}", period_s=period_s)
+            plant = await stack.enter_async_context(running_plant(folder, seed=seed))
+            devices = plant_devices(f"{LOCAL}:{plant.port}", period_s=period_s)
         write_site(folder, broker=f"{LOCAL}:{proxies['forward'].port}", devices=devices + more)
         _change(folder / "ledger.toml", f":{proxies['forward'].port}", f":{proxies['ledger'].port}")
         _change(folder / "gateway.toml", 'state = "gateway"', 'state = "south"', to=folder / "collect.toml")
@@ -297,12 +298,12 @@ async def running_zones(folder: Path, zones: Zones, *, seed: int = 1) -> AsyncIt
                 within=zones.within["broker"],
             )
         )
-        plant_port, control = await stack.enter_async_context(
+        plant = await stack.enter_async_context(
             running_plant(folder, seed=seed, host=zones.plant_host, within=zones.within["plant"])
         )
-        devices = plant_devices(f"{zones.plant_host}:{plant_port}")
+        devices = plant_devices(f"{zones.plant_host}:{plant.port}")
         write_site(folder, broker=f"{zones.broker_host}:{broker.port}", devices=devices)
-        site = Site(folder=folder, control=control)
+        site = Site(folder=folder, control=plant.control)
         lines = commands(folder, collect_file="gateway.toml")
         await _start(stack, site, {name: [*zones.within[name], *line] for name, line in lines.items()})
         yield site

@@ -9,7 +9,7 @@ from typing import Any
 
 from bacpypes3.basetypes import EngineeringUnits, StatusFlags
 from bacpypes3.errors import AbortBufferOverflow, ExecutionError, UnrecognizedService
-from bacpypes3.ipv4.app import NormalApplication
+from bacpypes3.ipv4.app import BBMDApplication, NormalApplication
 from bacpypes3.local.analog import AnalogInputObject
 from bacpypes3.local.binary import BinaryInputObject
 from bacpypes3.local.device import DeviceObject
@@ -181,6 +181,28 @@ async def driver_of(
         yield driver
     finally:
         await driver.close()
+
+
+@asynccontextmanager
+async def bbmd(instance: int) -> AsyncIterator[str]:
+    """Run bacpypes3's own BBMD, a device with an analog input 1 that holds 5.0; yields its address."""
+    address = f"{LOCALHOST}:{free_port()}"
+    about = DeviceObject(
+        objectIdentifier=("device", instance),
+        objectName="bbmd",
+        maxApduLengthAccepted=1024,
+        segmentationSupported="no-segmentation",
+        vendorIdentifier=999,
+    )
+    made = BBMDApplication(about, IPv4Address(address))
+    made.bbmd.add_peer(IPv4Address(address))
+    await asyncio.gather(*made.server._transport_tasks)
+    Device.add(made, 1, 5.0)
+    try:
+        yield address
+    finally:
+        made.close()
+        await asyncio.sleep(0)
 
 
 class Relay(asyncio.DatagramProtocol):

@@ -125,7 +125,7 @@ class Pair:
         return self.cert.read_bytes()
 
 
-def make_pair(folder: Path, name: str, uri: str, *, usage: x509.ObjectIdentifier | None = None) -> Pair:
+def make_pair(folder: Path, name: str, uri: str) -> Pair:
     """Write a self-signed application certificate."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -155,7 +155,7 @@ def make_pair(folder: Path, name: str, uri: str, *, usage: x509.ObjectIdentifier
             ),
             critical=True,
         )
-        .add_extension(x509.ExtendedKeyUsage([usage or ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
     )
     folder.mkdir(parents=True, exist_ok=True)

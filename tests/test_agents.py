@@ -18,7 +18,8 @@ from structlog.testing import CapturingLogger
 
 from gateway.app.agentkeys import read_agent_keys
 from gateway.app.broker import Broker, running_broker
-from gateway.app.collect import CollectCounts, Collector
+from gateway.app.collect import Collector
+from gateway.app.counts import CollectCounts
 from gateway.app.devices.agents import open_agents, source_of
 from gateway.app.fleet import Fleet
 from gateway.app.load import template_text

@@ -18,7 +18,7 @@ from gateway.drivers import Follower
 from gateway.drivers.bacnet import BacnetDriver, address_of
 from gateway.errors import DeviceError
 from gateway.model import Change, Kind, Quality
-from tests.bacnet_devices import LOCALHOST, application, device, driver_of, free_port, point, relay, router
+from tests.bacnet_devices import LOCALHOST, application, bbmd, device, driver_of, free_port, point, relay, router
 
 GOOD, UNCERTAIN, BAD = Quality.GOOD, Quality.UNCERTAIN, Quality.BAD
 ENERGY = point("energy", "analog-input,1", unit="kWh", store="f64", kind=Kind.COUNTER)
@@ -235,10 +235,10 @@ async def test_device_of_another_instance_at_the_address_is_not_read() -> None:
 async def test_device_is_found_by_its_instance_and_followed_to_a_new_address() -> None:
     """Without a configured address Who-Is goes to all; an I-Am from elsewhere moves the device if the old is silent."""
     async with AsyncExitStack() as stack:
-        app, _ = await stack.enter_async_context(application(bbmd=f"{LOCALHOST}:{(bbmd := free_port())}"))
+        app, _ = await stack.enter_async_context(application(bbmd=f"{LOCALHOST}:{(hub_port := free_port())}"))
         old = await stack.enter_async_context(device(7))
         old.add(1, 5.0)
-        hub = await stack.enter_async_context(relay([old.address], port=bbmd))
+        hub = await stack.enter_async_context(relay([old.address], port=hub_port))
         driver = await stack.enter_async_context(driver_of(app, [ENERGY], instance=7, timeout_s=0.4))
         assert (await driver.poll(samples=False)).row.values == (5.0,)
         assert hub.broadcasts == 1
@@ -253,11 +253,11 @@ async def test_device_is_found_by_its_instance_and_followed_to_a_new_address() -
 async def test_instance_that_answers_from_two_addresses_is_a_conflict() -> None:
     """No value of either is taken, and the error names both; when one leaves, the other is read."""
     async with AsyncExitStack() as stack:
-        app, _ = await stack.enter_async_context(application(bbmd=f"{LOCALHOST}:{(bbmd := free_port())}"))
+        app, _ = await stack.enter_async_context(application(bbmd=f"{LOCALHOST}:{(hub_port := free_port())}"))
         peers = [await stack.enter_async_context(device(7)) for _ in range(2)]
         for peer in peers:
             peer.add(1, 5.0)
-        await stack.enter_async_context(relay([peers[0].address], port=bbmd))
+        await stack.enter_async_context(relay([peers[0].address], port=hub_port))
         driver = await stack.enter_async_context(driver_of(app, [ENERGY], instance=7, timeout_s=0.4))
         await driver.poll(samples=False)
         peers[1].announce(app.port)
@@ -273,10 +273,10 @@ async def test_instance_that_answers_from_two_addresses_is_a_conflict() -> None:
 async def test_registration_at_a_bbmd_is_renewed_in_time_and_tried_again_when_refused() -> None:
     """A foreign device renews at half of its time to live; a refusal, which the library takes for good, is not."""
     async with AsyncExitStack() as stack:
-        bbmd = free_port()
-        hub = await stack.enter_async_context(relay([], port=bbmd))
+        hub_port = free_port()
+        hub = await stack.enter_async_context(relay([], port=hub_port))
         hub.refuse = True
-        app, _ = await stack.enter_async_context(application(bbmd=f"{LOCALHOST}:{bbmd}", ttl_s=1))
+        app, _ = await stack.enter_async_context(application(bbmd=f"{LOCALHOST}:{hub_port}", ttl_s=1))
         await app.open()
         await until(lambda: len(hub.registered) >= 2)
         hub.refuse = False
@@ -285,6 +285,14 @@ async def test_registration_at_a_bbmd_is_renewed_in_time_and_tried_again_when_re
         await until(lambda: len(hub.registered) >= count + 3)
         assert 1.0 < time.monotonic() - started < 2.5
         assert set(hub.registered) == {1}
+
+
+async def test_bbmd_of_the_library_takes_us_as_a_foreign_device() -> None:
+    """What the relay here stands for, with a real one."""
+    async with bbmd(7) as address, application(bbmd=address) as (app, _):
+        async with driver_of(app, [ENERGY], instance=7) as driver:
+            assert (await driver.poll(samples=False)).row.values == (5.0,)
+        assert not app._link._tasks
 
 
 async def test_device_behind_a_router_is_read_by_its_network_and_mac() -> None:
@@ -304,6 +312,22 @@ async def test_device_behind_a_router_is_read_by_its_network_and_mac() -> None:
         with pytest.raises(DeviceError):
             await other.poll(samples=False)
         assert (await routed.poll(samples=False)).row.values == (4.5,)
+
+
+async def test_another_router_takes_over() -> None:
+    """A router that fell silent is looked for anew, which the library never does by itself."""
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        app, _ = await stack.enter_async_context(application(address=f"{LOCALHOST}/8:{port}"))
+        driver = await stack.enter_async_context(
+            driver_of(app, [ENERGY], instance=7, address=address_of("5:12"), timeout_s=0.4)
+        )
+        async with router(7, port):
+            await driver.poll(samples=False)
+        with pytest.raises(DeviceError):
+            await driver.poll(samples=False)
+        async with router(7, port):
+            assert (await driver.poll(samples=False)).row.values == (4.5,)
 
 
 async def test_long_answers_come_in_segments_up_to_a_bound() -> None:
@@ -424,6 +448,19 @@ async def test_failed_poll_makes_the_follower_look_at_once() -> None:
             with pytest.raises(DeviceError):
                 await driver.poll(samples=False)
             await until(lambda: told[-1].quality is BAD, 2.0)
+
+
+async def test_device_that_knows_no_cov_is_asked_once() -> None:
+    """An unrecognised service is not tried for each of a thousand points."""
+    async with device() as peer, application() as (app, _):
+        points = []
+        for number in range(30):
+            peer.add(number, 5.0)
+            points.append(point(f"p{number}", f"analog-input,{number}", cov_increment=1.0))
+        async with driver_of(app, points, peer) as driver:
+            with pytest.raises(DeviceError, match="no subscription is taken: reject unrecognized-service"):
+                await asyncio.wait_for(driver.follow(Told()), 5)
+            assert peer.asked["SubscribeCOVPropertyRequest"] == 1
 
 
 async def test_objects_without_cov_are_only_polled() -> None:
@@ -554,6 +591,27 @@ async def test_late_and_foreign_answers_are_not_taken() -> None:
             peer.send(framed(bytes([0x30, invoke, 12]) + answer), app.port)
             with pytest.raises(DeviceError, match="no answer"):
                 await asking
+
+
+async def test_segments_without_end_are_cut_off() -> None:
+    """A device that keeps sending segments is aborted, and holds no more memory than a few of them."""
+    async with device() as peer, application() as (app, sent):
+        peer.mute = True
+        await app.open()
+        to = address_of(peer.address)
+        asking = asyncio.create_task(
+            app.ask(to, lambda invoke: read_property(invoke, 1, 28), apdu.READ_PROPERTY, timeout_s=2.0)
+        )
+        await until(lambda: sent)
+        invoke = sent[-1][8]
+        for number in range(40):
+            head = bytes([0x3C, invoke, number, 1, 12])
+            peer.send(framed(head + b"z" * 1000), app.port)
+            peer.send(framed(head + b"z" * 1000), app.port)
+        with pytest.raises(DeviceError, match="abort buffer-overflow"):
+            await asking
+        await until(lambda: any(datagram[6:8] == bytes([0x70, invoke]) for datagram in sent))
+        assert len(sent) <= 1 + 2 * apdu.MOST_SEGMENTS + 1
 
 
 async def test_our_application_answers_next_to_nothing() -> None:

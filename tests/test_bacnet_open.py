@@ -87,7 +87,11 @@ def test_devices_are_opened_each_on_its_own_bus_and_share_one_application() -> N
         (("bacnet:7", "bacnet:4194303"), "devices.hvac.url: got instance 4194303, want 0..4194302"),
         (("bacnet:7", "bacnet:4194000"), "devices.hvac.url: got instance 4194000, want 0..4194302"),
         (("127.0.0.1:47900", "somewhere"), "devices.hvac: got 'somewhere', want an IP address with or without"),
-        (("127.0.0.1:47900", "*"), "devices.hvac: got '[*]', want the address of one device"),
+        (("127.0.0.1:47900", "*"), "devices.hvac: got '[*]', want an IP address with or without"),
+        (("127.0.0.1:47900", "127.0.0.300"), "devices.hvac: got '127.0.0.300', want an IP address"),
+        (("127.0.0.1:47900", "127.0.0.1:99999"), "devices.hvac: got '127.0.0.1:99999', want an IP address"),
+        (("127.0.0.1:47900", "0:5"), "devices.hvac: got '0:5', want an IP address"),
+        (("127.0.0.1:47900", "5:300"), "devices.hvac: got '5:300', want an IP address"),
         (("analog-value,77", "no-such-object,77"), "devices.hvac: object: got 'no-such-object,77', want"),
         (("analog-value,77", "analog-value,4194303"), "devices.hvac: object: got 'analog-value,4194303', want"),
     ],
@@ -98,10 +102,16 @@ def test_what_cannot_be_opened_is_refused_with_its_place(change: tuple[str, str]
         open_bacnet(parsed(CONFIG.replace(*change), TEMPLATE.replace(*change)))
 
 
+@pytest.mark.parametrize("address", ["5:12", "5:0x0a0b", "5:10.0.0.1:47808", "10.0.0.1", "10.0.0.1:47809"])
+def test_addresses_of_all_kinds_are_taken(address: str) -> None:
+    """Near, far, and behind a router of another medium."""
+    assert open_bacnet(parsed(CONFIG.replace("127.0.0.1:47900", address)))
+
+
 def test_property_that_does_not_exist_is_refused() -> None:
     """One line: where, got, want."""
     template = TEMPLATE.replace('object = "binary-input,2"', 'object = "binary-input,2"\nproperty = "no-such"')
-    with pytest.raises(ConfigError, match="devices.hvac: property: got 'no-such', want a property such as"):
+    with pytest.raises(ConfigError, match=r"devices\.hvac: property: got 'no-such', want a property such as"):
         open_bacnet(parsed(template=template))
 
 

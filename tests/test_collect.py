@@ -18,7 +18,8 @@ import structlog
 from structlog.testing import CapturingLogger
 
 from gateway.app.channel import Channel, listen
-from gateway.app.collect import CollectCounts, Collector
+from gateway.app.collect import Collector
+from gateway.app.counts import CollectCounts
 from gateway.app.outbox import MOST_IN_FLIGHT, Batch, Outbox
 from gateway.app.seal import SealServer
 from gateway.app.seallink import SealLink
@@ -409,6 +410,7 @@ async def seal_at(folder: Path, box: Box) -> AsyncIterator[list[Channel]]:
     try:
         yield channels
     finally:
+        server.close()
         listener.close()
         for channel in channels:
             channel.close()

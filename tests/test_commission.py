@@ -3,7 +3,11 @@
 import contextlib
 import json
 import math
+import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -153,6 +157,13 @@ def test_an_integral_over_a_gap_is_not_trusted() -> None:
     judgement = judge(Series(instants=tuple(instants), step_wh=STEP_WH))
     assert judgement.verdict is Verdict.UNDECIDED
     assert "no readings for 300 of 900 s" in judgement.why
+
+
+def test_a_meter_that_mostly_did_not_answer_is_undecided() -> None:
+    """Though what it did say agrees: it was lost after the first minute of fifteen."""
+    judgement = judge(simulated(seconds=60), failed=840)
+    assert (judgement.verdict, judgement.why) == (Verdict.UNDECIDED, "840 of 901 readings failed")
+    assert judge(simulated(), failed=9).verdict is Verdict.AGREE
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -425,6 +436,24 @@ def test_a_meter_that_does_not_answer_fails(tmp_path: Path, capsys: pytest.Captu
     code, out, err = commission(tmp_path / "gateway.toml", "comp", *FAST, capsys=capsys)
     assert (code, out) == (1, "")
     assert "cannot connect" in err
+
+
+def test_ctrl_c_judges_what_is_there(site: Path) -> None:
+    command = [
+        str(Path(sys.executable).parent / "wattseal"),
+        "commission",
+        str(site),
+        "comp",
+        "--period",
+        "0.1",
+        "--json",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        time.sleep(4)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=20)
+    assert running.returncode == 130, err
+    assert json.loads(out)["readings"] > 5
 
 
 def test_the_gateways_own_log_is_commissioned_too(site: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.app.collect import CollectCounts
+from gateway.app.counts import CollectCounts
 from gateway.app.forward import ForwardMetrics
 from gateway.app.ledger import LedgerCounts
 from gateway.app.load import template_text
@@ -114,10 +114,19 @@ def test_each_key_is_in_the_docs(section: type[msgspec.Struct], page: str) -> No
 
 def test_the_log_page_names_just_the_events_that_are_written() -> None:
     source = "".join(path.read_text("utf-8") for path in (ROOT / "gateway" / "app").glob("*.py"))
-    written = set(re.findall(r'(?:event_body|_event|\.event|_turned)\(\s*(?:device, )?"([a-z]+\.[a-z_]+)"', source))
+    written = set(
+        re.findall(r'(?:event_body|_event|\.event|_turned|_say)\(\s*(?:device, )?"([a-z]+\.[a-z_]+)"', source)
+    )
     named = re.search(r"Names in use: (.*?)\.\n", (DOCS / "log.md").read_text("utf-8"), re.DOTALL)
     assert named is not None
     assert set(re.findall(r"`([a-z.]+)`", named[1])) == written
+
+
+def test_each_promise_has_the_test_that_it_names() -> None:
+    named = re.findall(r"`(tests/[a-z_/]+\.py)::(test_[a-z0-9_]+)`", (DOCS / "promises.md").read_text("utf-8"))
+    assert len(named) > 20
+    for path, test in named:
+        assert f"def {test}(" in (ROOT / path).read_text("utf-8"), f"docs/promises.md: {path} has no {test}"
 
 
 def test_links_lead_somewhere() -> None:

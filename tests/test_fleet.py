@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.app.channel import connect
-from gateway.app.control import Control, ask, check_applied, running_text
+from gateway.app.control import Control, ask, check_applied, row_of, running_text
 from gateway.app.fleet import Fleet
 from gateway.app.source import applied_path, before_path, kept_source, source_of, store_applied
 from gateway.errors import ConfigError, DeviceError, LinkError
@@ -221,6 +221,26 @@ async def test_nonsense_on_the_socket_hurts_nobody(tmp_path: Path) -> None:
         assert (await ask(socket, "running"))[0] == "running"
     with pytest.raises(LinkError):
         await ask(socket, "running")
+
+
+async def test_a_command_reads_through_the_connection_that_collect_has(tmp_path: Path) -> None:
+    """BACnet devices share a UDP port, agents a session: a second one beside collect's would fail, or steal."""
+    site = Site(configured(tmp_path, "m1"))
+    async with fleet_of(site) as fleet:
+        file = tmp_path / "gateway.toml"
+        file.write_text(_text("m1"))
+        control = Control(fleet, site.collector, source_of(file.read_text(), file), file, logger(site.said))
+        server = await control.listen(tmp_path / "control.sock")
+        try:
+            row = row_of(await ask(tmp_path / "control.sock", "read", "m1"))
+            assert (row.schema, row.values[0]) == (site.meters["m1"].schema, site.meters["m1"].answers)
+            site.meters["m1"].fault = DeviceError("no answer")
+            row = row_of(await ask(tmp_path / "control.sock", "read", "m1"))
+            assert (row.values, row.status) == ((None, None), "no answer")
+            with pytest.raises(DeviceError, match="m7: is not among"):
+                row_of(await ask(tmp_path / "control.sock", "read", "m7"))
+        finally:
+            server.close()
 
 
 # ---- the file that is kept

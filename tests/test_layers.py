@@ -30,7 +30,12 @@ HOMES = {
     "asyncua": {"gateway.drivers"},
     "bacpypes3": {"gateway.drivers"},
     "click": {"gateway.cli"},
-    "cryptography": {"gateway.tlog.note", "gateway.north.pki", "gateway.drivers.opcua_cert", "gateway.drivers.opcua_connect"},
+    "cryptography": {
+        "gateway.tlog.note",
+        "gateway.north.pki",
+        "gateway.drivers.opcua_cert",
+        "gateway.drivers.opcua_connect",
+    },
     "msgpack": {"gateway.codec.pack"},
     "msgspec": {"gateway.config"},
     "prometheus_client": {"gateway.app.metrics"},

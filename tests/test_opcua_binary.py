@@ -191,6 +191,19 @@ def test_the_largest_message_takes_no_second(body: bytes) -> None:
     assert time.perf_counter() - started < 1.0
 
 
+def test_work_that_is_spread_over_many_changes_is_bounded_too() -> None:
+    """Each of them has an array of 400 empty DataValues."""
+    change = struct.pack("<IBBI", 1, 1, 0x97, 400) + bytes(400)
+    body = struct.pack("<I", 9000) + change * 9000 + b"\xff\xff\xff\xff"
+    extension = b"\x01\x00\x2b\x03\x01" + struct.pack("<I", len(body)) + body
+    whole = publish_reply([])
+    at = whole.rindex(bytes(4), 0, -8)  # no notification data, no results, no diagnostics
+    started = time.perf_counter()
+    with pytest.raises(MALFORMED, match="parts"):
+        published(whole[:at] + struct.pack("<I", 1) + extension + whole[at + 4 :])
+    assert time.perf_counter() - started < 1.0
+
+
 def test_more_changes_than_asked_for_are_refused() -> None:
     value = ua.DataValue(ua.Variant(True, V.Boolean))
     reply = publish_reply([(i, value) for i in range(MOST_CHANGES + 1)])

@@ -11,8 +11,8 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.alarms import Alarms
+from gateway.app.counts import CollectCounts
 from gateway.app.intervals import LineIntervals, missing
-from gateway.app.metrics import counter, gauge
 from gateway.app.outbox import Batch, Outbox
 from gateway.app.ticks import NS, Breaker, Ticker, next_tick
 from gateway.app.watching import Watchers, Watching
@@ -20,35 +20,12 @@ from gateway.codec.agent_leaves import AgentSource
 from gateway.codec.agents import AgentFrame
 from gateway.codec.bodies import event_body, interval_body, line_body, schema_body
 from gateway.config import GatewayConfig, counters_of
-from gateway.drivers import Courier, Driver, Follower
+from gateway.drivers import Cautioned, Courier, Driver, Follower
 from gateway.errors import DeviceError
 from gateway.model import Change, Interval, LineSchema, Quality, Row, Sample, Schema
 
 FLUSH_S = 0.5
 """Rows are handed to the seal at least this often."""
-
-
-@dataclass(slots=True)
-class CollectCounts:
-    """What collect counts."""
-
-    polls: int = counter("polls of a device")
-    errors: int = counter("polls that a device did not answer")
-    rows: int = counter("rows read")
-    readings: int = counter("values read")
-    changes: int = counter("changes that devices told by themselves")
-    suppressed: int = counter("values read that were not worth telling")
-    points_stale: int = gauge("points whose value has stood still for too long")
-    frames: int = counter("frames that agents signed, handed on as they came")
-    missed_ticks: int = counter("ticks that were skipped because a poll took too long")
-    devices_down: int = gauge("devices whose circuit breaker is open")
-    lag_s: float = gauge("how long after its tick the latest poll ended")
-    lag_worst_s: float = gauge("the worst lag since the start")
-    queue_bytes: int = gauge("bytes that wait for the seal")
-    dropped_rows: int = counter("rows dropped because the queue to the seal was full")
-    sealed: int = counter("batches that the seal acknowledged")
-    refused: int = counter("batches that the seal refused")
-    reconnects: int = counter("connections made to the seal")
 
 
 @dataclass(slots=True)
@@ -83,6 +60,7 @@ class Collector:
         self._alarms = Alarms()
         self._watchers = Watchers(outbox, counts, log)
         self._missed_before = 0
+        self._asked: dict[str, list[asyncio.Future[Row]]] = {}
         self.buses: dict[str, Sequence[Device]] = {}
 
     def devices_of(self, config: GatewayConfig, drivers: Mapping[str, Driver]) -> list[Device]:
@@ -94,6 +72,8 @@ class Collector:
         self.buses[bus] = devices
         for device in devices:
             self._outbox.put(Batch("schema", schema_body(device.driver.schema)))
+            for why in device.driver.warnings if isinstance(device.driver, Cautioned) else ():
+                self._say("device.insecure", device, why)
         self._watchers.link(self._devices())
 
     def drop(self, bus: str) -> Sequence[Device]:
@@ -201,6 +181,8 @@ class Collector:
             self._outbox.add(row)
         else:
             device.watching.take(row)
+        if self._asked:
+            self._answer(device, row)
         if boundary_ns is not None:
             self._sampled(boundary_ns, [replace(sample, point=f"{device.name}.{sample.point}") for sample in samples])
         counts.lag_s = lag_s = (time.time_ns() - due_ns) / NS
@@ -210,8 +192,24 @@ class Collector:
         """Say that there is no value: a BAD row, BAD samples. Never an old value."""
         row = bad_row(device.driver.schema, now_ns, why)
         self._outbox.add(row) if device.watching is None else device.watching.take(row)
+        self._answer(device, row)
         if boundary_ns is not None:
             self._sampled(boundary_ns, [missing(point, now_ns, why) for point in device.counters])
+
+    async def read(self, name: str) -> Row:
+        """Return the next row of a device, which is polled within a second. Raises DeviceError where there is none."""
+        device = next((each for each in self._devices() if each.name == name), None)
+        if device is None:
+            raise DeviceError(f"{name}: is not among the devices that are polled")
+        answer: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+        self._asked.setdefault(name, []).append(answer)
+        device.ticker.due_ns = next_tick(time.time_ns(), device.ticker.period_ns) - device.ticker.period_ns
+        return await answer
+
+    def _answer(self, device: Device, row: Row) -> None:
+        for answer in self._asked.pop(device.name, ()):
+            if not answer.done():
+                answer.set_result(row)
 
     def _sampled(self, boundary_ns: int, samples: Sequence[Sample]) -> None:
         for line in self._lines:
@@ -225,6 +223,11 @@ class Collector:
         )
         self._outbox.put(Batch("event", event_body(what, now_ns, {"device": device.name, "why": why})))
 
+    def _say(self, what: str, device: Device, why: str) -> None:
+        about = {"device": device.name, "why": why}
+        self._log.warning(what, **about)
+        self._outbox.put(Batch("event", event_body(what, time.time_ns(), about)))
+
     def _close(self, intervals: Sequence[Interval]) -> None:
         for interval in intervals:
             self._outbox.put(Batch("interval", interval_body(interval)))
@@ -236,9 +239,7 @@ class Collector:
         try:
             await follower.follow(partial(self._tell, device.watching))
         except DeviceError as e:
-            about = {"device": device.name, "why": str(e)}
-            self._log.warning("device.polled", **about)
-            self._outbox.put(Batch("event", event_body("device.polled", time.time_ns(), about)))
+            self._say("device.polled", device, str(e))
             device.ticker.period_ns = min(device.ticker.period_ns, NS)
 
     def _tell(self, watching: Watching | None, changes: Sequence[Change]) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 from pathlib import Path
 
-from gateway.app.collect import CollectCounts, Collector
+from gateway.app.collect import Collector
 from gateway.app.control import Control
+from gateway.app.counts import CollectCounts
 from gateway.app.entry import settle
 from gateway.app.fleet import Fleet
 from gateway.app.logs import start_logs

@@ -164,6 +164,7 @@ def judgement_of(taken: Taken, rated_w: float | None = None) -> Judgement:
         modulus_wh=modulus_wh,
         others=other_ways(power, energy, taken.words),
         rated_w=rated_w,
+        failed=taken.failed,
     )
 
 

@@ -1,7 +1,9 @@
 """Changing what collect does while it runs: a unix socket that only its owner may open, and messages of two words.
 
-`["running"]` is answered `["running", sha256, text]`. `["apply", sha256]` makes collect read its own file again, of
-which that must be the hash; it is answered `["applied", sha256]` or `["refused", why]`.
+`["running"]` is answered `["running", sha256, text]`. `["read", device]` is answered with two bodies, `["row", schema,
+readings]`: the device is polled once more, in collect's own connection. `["apply", sha256]` makes collect read its own
+file again, of which that must be the hash; it is answered `["applied", sha256]`. Each may be answered
+`["refused", why]`.
 """
 
 import asyncio
@@ -14,10 +16,15 @@ from gateway.app.channel import Channel, connect, listen
 from gateway.app.collect import Collector
 from gateway.app.fleet import Fleet
 from gateway.app.source import Source, read_source
+from gateway.codec.bodies import readings_body, schema_body
+from gateway.codec.checks import check_body, rows_of, to_schema
+from gateway.codec.pack import unpack
 from gateway.config.difference import WHATS
-from gateway.errors import ConfigError, LinkError, TrustError
+from gateway.errors import ConfigError, DeviceError, LinkError, TrustError
+from gateway.model import Row, Schema
 
 _ANSWER_S = 60.0
+_READ_S = 20.0
 
 
 class Control:
@@ -44,10 +51,22 @@ class Control:
             match message:
                 case ["running"]:
                     await channel.send(["running", self.source.sha256, self.source.text])
+                case ["read", str(device)]:
+                    await channel.send(await self._read(device))
                 case ["apply", str(sha256)]:
                     await channel.send(await self._apply(sha256))
                 case _:
-                    await channel.send(["refused", "want running or apply"])
+                    await channel.send(["refused", "want running, read or apply"])
+
+    async def _read(self, device: str) -> list[Any]:
+        try:
+            async with asyncio.timeout(_READ_S):
+                row = await self._collector.read(device)
+        except DeviceError as e:
+            return ["refused", str(e)]
+        except TimeoutError:
+            return ["refused", f"{device}: no poll in {_READ_S:g} s"]
+        return ["row", schema_body(row.schema), readings_body([row])]
 
     async def _apply(self, sha256: str) -> list[Any]:
         async with self._turn:
@@ -84,7 +103,7 @@ async def ask(socket: Path, *message: str) -> list[Any]:
     finally:
         channel.close()
     answer = answers[0]
-    if answer[0] not in {"running", "applied", "refused"}:
+    if answer[0] not in {"running", "row", "applied", "refused"}:
         raise TrustError(f"{socket}: got {str(answer)[:80]}")
     return [*answer]
 
@@ -96,6 +115,18 @@ def running_text(answer: list[Any]) -> str:
             return text
         case _:
             raise TrustError(f"control: got {str(answer)[:80]}, want running")
+
+
+def row_of(answer: list[Any]) -> Row:
+    """Return the row that a running collect has read. Raises DeviceError where it has none, TrustError for nonsense."""
+    match answer:
+        case ["row", bytes(schema_bytes), bytes(body)]:
+            schema = to_schema(check_body("schema", unpack(schema_bytes)))
+            if isinstance(schema, Schema):
+                return next(rows_of(check_body("readings", unpack(body)), {schema.id: schema}))
+        case ["refused", str(why)]:
+            raise DeviceError(why)
+    raise TrustError(f"control: got {str(answer)[:80]}, want a row")
 
 
 def check_applied(answer: list[Any]) -> None:

@@ -1,16 +1,18 @@
 """One poll of one device by its driver, whatever its protocol: for commands that look once."""
 
 import asyncio
+import contextlib
 import os
 from functools import partial
 
+from gateway.app.control import ask, row_of
 from gateway.app.devices import OPENERS
 from gateway.app.devices.agents import QUEUED, QUEUED_BYTES, source_of
 from gateway.config import GatewayConfig, counters_of
 from gateway.config.templates import AgentTemplate
 from gateway.drivers import Driver
 from gateway.drivers.agents import AgentBroker, AgentDriver
-from gateway.errors import ConfigError, DeviceError
+from gateway.errors import ConfigError, DeviceError, LinkError
 from gateway.model import Row
 
 LISTEN_S = 15.0
@@ -19,8 +21,14 @@ _AGAIN_S = 0.2
 
 
 async def polled(config: GatewayConfig, device: str, *, listen_s: float = LISTEN_S) -> Row:
-    """Return one reading of all points of a device. Raises ConfigError, and DeviceError where nothing came."""
+    """Return one reading of all points of a device. Raises ConfigError, and DeviceError where nothing came.
+
+    Where all devices of its protocol share a socket and a gateway has it, that gateway is asked to read.
+    """
     template = config.templates[config.devices[device].template]
+    if template.shares_socket:
+        with contextlib.suppress(LinkError):
+            return row_of(await ask(config.run_folder / "collect.control.sock", "read", device))
     if isinstance(template, AgentTemplate):
         return await _heard(agent_driver(config, device, template), listen_s)
     drivers = drivers_of(config, template.protocol)
@@ -39,7 +47,7 @@ def drivers_of(config: GatewayConfig, protocol: str) -> dict[str, Driver]:
 
 
 def agent_driver(config: GatewayConfig, device: str, template: AgentTemplate) -> AgentDriver:
-    """Return a driver with a session of its own at the broker, that ends with it: collect's goes on."""
+    """Return a driver with a session of its own at the broker, where no collect runs that has one."""
     from gateway.north.mqtt import Endpoint, Link  # noqa: PLC0415 (8 MB that only a gateway with agents needs)
 
     section, agents = config.devices[device], config.agents

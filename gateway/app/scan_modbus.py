@@ -27,12 +27,15 @@ _RECONNECTS, _RECONNECT_S = 3, 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundUnit:
-    """One unit id that answers. said: its words to the first question that it answered. fits: the best first."""
+    """One unit id that answers.
+
+    said: its words to the first question that it answered. fits: the best first; None where none was looked for.
+    """
 
     url: str
     unit_id: int
     said: str
-    fits: tuple[Fit, ...] = ()
+    fits: tuple[Fit, ...] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,7 +111,7 @@ async def scan(
                 said = await host.knock(unit_id)
                 found.asked += 1
                 if said:
-                    fits = ranked([await host.compare(unit_id, model) for model in models]) if models else ()
+                    fits = ranked([await host.compare(unit_id, model) for model in models]) if models else None
                     found.units.append(FoundUnit(url=url, unit_id=unit_id, said=said, fits=fits))
                     host.forget()
         except UnreachableError as e:

@@ -36,6 +36,12 @@ class SealServer:
         self._is_fooled = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    def close(self) -> None:
+        """Take nothing more from collect: the log is about to be closed."""
+        if self._collect is not None:
+            self._collect.close()
+            self._collect = None
+
     async def inlet(self, channel: Channel) -> None:
         """Serve collect: the newest connection that says hello counts, an older one is closed."""
         messages = await _receive(channel)
@@ -211,5 +217,6 @@ async def _serve(config: GatewayConfig, sealer: Sealer, log: FilteringBoundLogge
         log.info("seal.ready", size=sealer.signed, receipted=sealer.receipted, isolated=bool(sealer.counts.isolated))
         await server.beat(config.seal.checkpoint_s)
     finally:
+        server.close()
         for listener in listeners:
             listener.close()

@@ -52,6 +52,8 @@ def summarise(site: Site, metrics: Mapping[str, float]) -> dict[str, float | int
     held = int(metrics.get("wattseal_ledger_size", 0))
     found: dict[str, float | int | None] = {
         "readings": int(metrics.get("wattseal_collect_readings_total", 0)),
+        "changes": int(metrics.get("wattseal_collect_changes_total", 0)),
+        "frames": int(metrics.get("wattseal_collect_frames_total", 0)),
         "leaves": sealed,
         "receipts": int(metrics.get("wattseal_forward_receipts_total", 0)),
         "lost": sealed - held + int(metrics.get("wattseal_collect_dropped_rows_total", 0)),

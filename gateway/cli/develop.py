@@ -140,6 +140,8 @@ def _rows(snapshot: "Snapshot") -> list[tuple[str, str]]:
     return [
         ("time", f"{snapshot.elapsed_s:.0f} s"),
         ("readings/s", f"{snapshot.readings_per_s:.0f}"),
+        ("told by OPC UA, BACnet", f"{metrics.get('wattseal_collect_changes_total', 0):,.0f} changes"),
+        ("agent", f"{metrics.get('wattseal_collect_frames_total', 0):,.0f} signed frames"),
         ("sealed leaves", f"{metrics.get('wattseal_seal_log_size', 0):.0f}"),
         ("checkpoint", f"{size:.0f}"),
         ("receipt", f"{receipted:.0f}"),

@@ -95,6 +95,8 @@ def _lines(target: "Target", found: "Found") -> list[str]:
     lines = []
     for unit in found.units:
         lines.append(f"{unit.url} unit {unit.unit_id}: {unit.said}")
+        if unit.fits is None:
+            continue
         for fit in unit.fits[:_SHOWN]:
             lines += _fit(fit)
         if not unit.fits:

@@ -72,20 +72,25 @@ class Judgement:
 
 
 def judge(
-    series: Series, *, modulus_wh: float | None = None, others: Iterable[Other] = (), rated_w: float | None = None
+    series: Series,
+    *,
+    modulus_wh: float | None = None,
+    others: Iterable[Other] = (),
+    rated_w: float | None = None,
+    failed: int = 0,
 ) -> Judgement:
     """Return whether power and energy agree, and what explains it if they do not.
 
     modulus_wh: where the register rolls over. others: other ways to read the same registers, for a wrong order; looked
     at only when power and energy disagree.
-    rated_w: the most that the load can draw.
+    rated_w: the most that the load can draw. failed: how many readings gave nothing at all.
     """
     asked, step_wh = series.instants, series.step_wh
     series = Series(instants=tuple(filter(is_number, asked)), step_wh=step_wh)
     empty = len(asked) - len(series.instants)
     total = sums(series.instants, modulus_wh)
     mean_w = total.integral_wh * 3600 / total.seconds if total.seconds else 0.0
-    verdict, why = _gaps(asked) or _verdict(series, total)
+    verdict, why = _gaps(asked, failed) or _verdict(series, total)
     explanations: list[Explanation] = []
     if empty > _MOST_GAPS * len(asked):
         verdict, why = Verdict.DISAGREE, f"{empty} of {len(asked)} readings hold no number"
@@ -122,10 +127,12 @@ def _tolerance_wh(expected_wh: float, step_wh: float) -> float:
     return SHARE * abs(expected_wh) + step_wh
 
 
-def _gaps(instants: Sequence[Instant]) -> tuple[Verdict, str] | None:
+def _gaps(instants: Sequence[Instant], failed: int) -> tuple[Verdict, str] | None:
     """Return that there are too few readings, or too long pauses between them; None where there are enough."""
     if len(instants) < 3 or instants[-1].t_s <= instants[0].t_s:
         return Verdict.UNDECIDED, f"got {len(instants)} good readings, want three or more"
+    if failed > _MOST_GAPS * (failed + len(instants)):
+        return Verdict.UNDECIDED, f"{failed} of {failed + len(instants)} readings failed"
     pauses = [after.t_s - before.t_s for before, after in pairwise(instants)]
     usual_s = median(pauses)
     gaps_s, seconds = sum(pause for pause in pauses if pause > _GAP * usual_s), instants[-1].t_s - instants[0].t_s

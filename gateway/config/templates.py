@@ -111,7 +111,8 @@ class AgentPointSection(PointSection, frozen=True, kw_only=True, forbid_unknown_
 class _Template(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every template says: which device, and who says so.
 
-    can_follow: devices of its protocol tell changes by themselves. shares_socket: all of them are reached by one socket.
+    can_follow: devices of its protocol tell changes by themselves.
+    shares_socket: all of them are reached by one socket.
     """
 
     can_follow: ClassVar[bool] = True

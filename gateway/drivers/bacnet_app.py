@@ -13,7 +13,8 @@ from bacpypes3.pdu import GlobalBroadcast
 
 from gateway.codec import bacnet_apdu as apdu
 from gateway.codec.bacnet_requests import abort, i_am, reject, segment_ack, who_is
-from gateway.drivers.bacnet_link import Link, Tap, address_of
+from gateway.drivers.bacnet_link import Link, address_of
+from gateway.drivers.bacnet_socket import Tap
 from gateway.drivers.bacnet_values import named
 from gateway.errors import DeviceError
 
@@ -177,6 +178,8 @@ class Application:
                     await self._link.send(to, request, expects_reply=True)
                 head = await transaction.answer
         except TimeoutError:
+            if to.addrNet is not None:
+                await self._link.forget_way(to.addrNet)  # its router may be another by now
             raise NoAnswerError(f"no answer from {to} within {timeout_s:g} s") from None
         finally:
             del self._under_way[place]

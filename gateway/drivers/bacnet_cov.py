@@ -25,6 +25,13 @@ from gateway.model import Change, Quality, Schema
 
 _SOONEST_S: Final = 5.0
 _LONGEST_S: Final = 60.0
+_UNRECOGNIZED_SERVICE: Final = (apdu.REJECT, 9)
+
+
+def _service(point: BacnetPoint) -> int:
+    """Return the service that subscribes to a point: the plain one knows the present value and its own increment."""
+    plain = point.property_id == PRESENT_VALUE and point.cov_increment is None
+    return apdu.SUBSCRIBE_COV if plain else apdu.SUBSCRIBE_COV_PROPERTY
 
 
 class NoCovError(DeviceError):
@@ -106,11 +113,17 @@ class Subscriptions:
         """Subscribe to each point, anew or again. Raises NoCovError where the device never took one."""
         taken = 0
         why = ""
+        unknown: set[int] = set()
         for point in self._points:
+            service = _service(point)
+            if service in unknown:
+                continue
             try:
-                await self._subscribe(point)
+                await self._subscribe(point, service)
             except RefusedError as e:
                 why = str(e)  # this one is polled only
+                if (e.kind, e.code) == _UNRECOGNIZED_SERVICE:
+                    unknown.add(service)
             else:
                 taken += 1
         if taken:
@@ -120,13 +133,13 @@ class Subscriptions:
         else:
             raise NoCovError(f"no subscription is taken: {why}")
 
-    async def _subscribe(self, point: BacnetPoint) -> None:
+    async def _subscribe(self, point: BacnetPoint, service: int) -> None:
         """Subscribe to one point. Raises RefusedError where the device does not take it."""
         lifetime_s = max(1, round(self._lifetime_s))
-        if point.property_id == PRESENT_VALUE and point.cov_increment is None:
+        if service == apdu.SUBSCRIBE_COV:
             await self._station.ask(
                 lambda invoke: subscribe_cov(invoke, self._process, point.object_id, lifetime_s),
-                apdu.SUBSCRIBE_COV,
+                service,
                 wants_body=False,
             )
             return
@@ -139,7 +152,7 @@ class Subscriptions:
                 property_id=point.property_id,
                 increment=point.cov_increment,
             ),
-            apdu.SUBSCRIBE_COV_PROPERTY,
+            service,
             wants_body=False,
         )
 

@@ -67,7 +67,7 @@ class _Slot:
 
 
 class Reader:
-    """Reads all points of a device. What it learns of the device holds until that restarts, or for an hour.
+    """Reads all points of a device. What it learns of the objects holds until the device restarts; all, for an hour.
 
     clock: UTC in nanoseconds. t_ns: when the device's latest answer came.
     """
@@ -82,26 +82,36 @@ class Reader:
         self._lock = asyncio.Lock()
         self._said: dict[tuple[int, int], Said] = {}
         self._spoke = False
-        self._learnt_until = 0.0
-        self._forget()
-
-    def _forget(self) -> None:
-        self._slots = [_Slot(point, maths=None if point.has_units else maths_of(point)) for point in self._points]
         self._plan: list[list[Piece]] | None = None
         self._made: dict[tuple[Piece, ...], bytes] = {}
+        self._forget_points()
+        self._forget_limits(0.0)
+
+    def _forget_points(self) -> None:
+        """Learn anew what the objects have: the device may have been configured since."""
+        self._slots = [_Slot(point, maths=None if point.has_units else maths_of(point)) for point in self._points]
+        self._plan = None
+        self._restarts = self._station.restarts
+
+    def _forget_limits(self, now: float) -> None:
+        """Learn anew what the device can take."""
         self._most = MOST_PROPERTIES
         self._multiple = True
         self._alone: set[int] = set()
-        self._learnt_of = (self._station.restarts, self._station.max_apdu)
+        self._plan = None
+        self._max_apdu = self._station.max_apdu
+        self._learnt_until = now + _LEARNT_S
 
     async def read(self) -> list[Reading]:
         """Return what each point holds now. Raises DeviceError when the device said nothing at all."""
         async with self._lock:
             await self._station.ready()
             now = asyncio.get_running_loop().time()
-            if self._learnt_of != (self._station.restarts, self._station.max_apdu) or now > self._learnt_until:
-                self._forget()
-                self._learnt_until = now + _LEARNT_S
+            if self._max_apdu != self._station.max_apdu or now > self._learnt_until:
+                self._forget_limits(now)
+                self._forget_points()
+            if self._restarts != self._station.restarts:
+                self._forget_points()
             self._said.clear()
             self._spoke = False
             if self._plan is None:
@@ -126,9 +136,7 @@ class Reader:
     async def learn(self) -> None:
         """Learn the units of all points, if they are not known. Raises DeviceError."""
         await self._station.ready()
-        if self._learnt_of != (self._station.restarts, self._station.max_apdu) or any(
-            slot.maths is None for slot in self._slots
-        ):
+        if self._restarts != self._station.restarts or any(slot.maths is None for slot in self._slots):
             await self.read()
 
     def told(self, place: int, values: Sequence[apdu.Result]) -> Reading | None:

@@ -92,9 +92,12 @@ def object_id_of(text: str) -> int:
     """Return the identifier of an object such as analog-input,3. Raises ConfigError."""
     kind, _, instance = text.partition(",")
     try:
-        return apdu.object_id(int(ObjectType(kind)), int(instance))
+        number, place = int(ObjectType(kind)), int(instance)
     except ValueError as e:
         raise ConfigError(f"object: got {text!r}, want an object such as analog-input,3") from e
+    if not 0 <= place < apdu.MOST_INSTANCE:
+        raise ConfigError(f"object: got {text!r}, want an instance below {apdu.MOST_INSTANCE}")
+    return apdu.object_id(number, place)
 
 
 def property_id_of(text: str) -> int:
@@ -232,7 +235,7 @@ def _stored(store: str, raw: float | str, maths: Maths) -> Value:
     exact = _fraction(raw, maths)
     low, high = (0, 2**64) if store == "u64" else (-(2**63), 2**63)
     if exact.denominator != 1 or not low <= exact < high:
-        raise ValueError(f"got {float(exact):g}, want a whole number that fits {store}")
+        raise ValueError(f"got {raw:g}, want a whole number that fits {store}")
     return int(exact)
 
 

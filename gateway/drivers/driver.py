@@ -67,3 +67,10 @@ class Courier(Follower, Protocol):
 
     def hand_to(self, hand: Hand) -> None:
         """Hand each frame that arrives from now on to hand; to be called before `follow`."""
+
+
+@runtime_checkable
+class Cautioned(Protocol):
+    """A driver that works as it was told to, and should not have been told so. warnings: why, "" never among them."""
+
+    warnings: tuple[str, ...]

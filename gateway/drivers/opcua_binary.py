@@ -66,15 +66,15 @@ def _layout(mask: int, encoding: int) -> _Layout | None:
     return whole.unpack_from, at.get(2, -1), at.get(4, -1), at.get(8, -1), 2 + _SIZES[encoding], 2 + whole.size
 
 
-def cut_value(data: bytes, at: int) -> tuple[Cut, int]:
-    """Return the DataValue that begins at a byte, and where it ends."""
+def cut_value(data: bytes, at: int, reader: Reader) -> tuple[Cut, int]:
+    """Return the DataValue that begins at a byte, and where it ends. reader: of the same bytes; its place is lost."""
     key = data[at] << 8 | data[at + 1]
     try:
         layout = _LAYOUTS[key]
     except KeyError:
         layout = _LAYOUTS[key] = _layout(data[at], data[at + 1])
     if layout is None:
-        reader = Reader(data, at)
+        reader.at = at
         return reader.data_value(0), reader.at
     unpack, status, source, server, size, whole = layout
     parts = (*unpack(data, at + 2), 0)
@@ -83,11 +83,11 @@ def cut_value(data: bytes, at: int) -> tuple[Cut, int]:
 
 
 class Reader:
-    """Bytes and a place in them."""
+    """Bytes and a place in them. left: how many parts may still be looked at, shared with those of parts of it."""
 
-    def __init__(self, data: bytes, at: int = 0) -> None:
-        self.data, self.at = data, at
-        self._parts = _MOST_PARTS
+    def __init__(self, data: bytes, left: list[int] | None = None) -> None:
+        self.data, self.at = data, 0
+        self._left = [_MOST_PARTS] if left is None else left
 
     def skip(self, size: int) -> int:
         """Pass over some bytes; return where they began."""
@@ -116,8 +116,8 @@ class Reader:
     def each(self, least: int) -> range:
         """Return what to loop over for an array whose elements are looked at one by one."""
         number = self.count(least)
-        self._parts -= number
-        if self._parts < 0:
+        self._left[0] -= number
+        if self._left[0] < 0:
             raise ValueError(f"more than {_MOST_PARTS} parts")
         return range(number)
 
@@ -165,7 +165,7 @@ class Reader:
         kind = self.node_id()
         form = self.u8()
         body = self.blob() if form else None
-        return kind, Reader(body) if form == 1 and body is not None else None
+        return kind, Reader(body, self._left) if form == 1 and body is not None else None
 
     def diagnostic(self, depth: int = 0) -> None:
         """Pass over a DiagnosticInfo."""

@@ -142,6 +142,7 @@ async def connect(access: Access) -> Opened:
             await _open(client, access)
         if channel.wire is None:
             raise ConnectionError("connection lost")
+        channel.wire.opened()
         done = True
         return Opened(client, channel.wire)
     except FOREIGN as e:

@@ -21,6 +21,8 @@ from gateway.model import Change, Quality, Schema
 _AT_ONCE: Final = 2
 """Publish requests under way, so that the server need not wait for the next one."""
 _TICK_S: Final = 1.0
+_MOST_QUIET_S: Final = 3600.0
+"""A server that wants longer between two keep-alives is taken for one that has lost the subscription."""
 _NO_FILTER: Final = {0x80430000, 0x80440000, 0x80450000, 0x808E0000}  # invalid, unsupported, not allowed, deadband
 _TIMED_OUT, _TOO_MANY_ASKED = 0x800A0000, 0x80780000
 
@@ -215,7 +217,8 @@ class _Current:
         self._at_once = _AT_ONCE
         self._heard_at = self._probed_at = self.tick_at = self.now
         self._quiet_s = 2 * how.keep_alive_s
-        self._most_s = self._quiet_s + 1.5 * revised.keep_alive * revised.interval_ms / 1000
+        kept_s = revised.keep_alive * revised.interval_ms / 1000
+        self._most_s = self._quiet_s + (min(1.5 * kept_s, _MOST_QUIET_S) if kept_s > 0 else 0)
 
     @property
     def now(self) -> float:

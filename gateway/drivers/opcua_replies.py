@@ -80,10 +80,10 @@ def read_results(data: bytes, count: int) -> list[Cut]:
     reader = _body(data, _READ)
     if (found := reader.count(1)) != count:
         raise ValueError(f"got {found} values, want {count}")
-    at = reader.at
+    data, at = reader.data, reader.at
     cuts = []
     for _ in range(count):
-        cut, at = cut_value(data, at)
+        cut, at = cut_value(data, at, reader)
         cuts.append(cut)
     return cuts
 
@@ -136,5 +136,5 @@ def _add_changes(reader: Reader, changes: list[tuple[int, Cut]]) -> None:
     at = reader.at
     for _ in range(count):
         handle: int = _U32.unpack_from(data, at)[0]
-        cut, at = cut_value(data, at + 4)
+        cut, at = cut_value(data, at + 4, reader)
         changes.append((handle, cut))

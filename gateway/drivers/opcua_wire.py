@@ -42,6 +42,8 @@ ALLOWED: Final = frozenset(
 
 MOST_CHUNK: Final = 1 << 20
 MOST_MESSAGE: Final = 4 << 20
+MOST_HANDSHAKE: Final = 1 << 18
+"""Of a message before the session is open: asyncua decodes it, at up to 5 us a byte."""
 _MOST_CHUNKS: Final = 512
 _MOST_ASKED: Final = 200
 """Requests without a reply, at most: a server that leaves so many out is left."""
@@ -51,6 +53,10 @@ _LEAST: Final = {b"MSGF": 12, b"MSGC": 12, b"MSGA": 12, b"OPNF": 12, b"CLOF": 12
 
 class _Limits(TransportLimits):
     """Limits of ours: what a server says only bounds what we send it."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Limits:
+        """Return the very same: `Wire` makes one for each connection, and changes it."""
+        return self
 
     def update_client_limits(self, msg: ua.Acknowledge) -> None:
         if msg.ReceiveBufferSize < 8192:  # Part 6, 7.1.2.4
@@ -62,9 +68,14 @@ class Wire(UASocketProtocol):
     """One connection. why: what the server did to lose it, "" while that is nothing."""
 
     def __init__(self, timeout_s: float, policy: SecurityPolicy) -> None:
-        super().__init__(timeout_s, policy, _Limits(MOST_CHUNK, MOST_CHUNK, _MOST_CHUNKS, MOST_MESSAGE))
+        self._limits = _Limits(MOST_CHUNK, MOST_CHUNK, _MOST_CHUNKS, MOST_HANDSHAKE)
+        super().__init__(timeout_s, policy, self._limits)
         self.why = ""
         self._rest = bytearray()
+
+    def opened(self) -> None:
+        """Take long messages from now on: the session is open, and we decode them ourselves."""
+        self._limits.max_message_size = MOST_MESSAGE
 
     def ask(self, request: Any) -> asyncio.Future[Any]:
         """Send a request; the future gives the reply's body. Raises ConnectionError."""

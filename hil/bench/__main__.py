@@ -1,4 +1,4 @@
-"""`python -m hil.bench`: from register to receipt, what a point costs."""
+"""`python -m hil.bench`: from register to receipt, what a point costs, and what each protocol does."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import uvloop
 from gateway.errors import GatewayError
 from hil.bench.cases import CASES
 from hil.bench.measure import Figures, measure
+from hil.bench.protocols import PROTOCOLS, measure_protocol
 from hil.bench.report import judged, lines_of, machine, target_lines, versions
 
+_ABOUT = {name: case.about for name, case in CASES.items()} | {name: case.about for name, case in PROTOCOLS.items()}
 _SECONDS, _QUICK_SECONDS = 5.0, 1.0
 
 _HELP = """\
@@ -23,7 +25,7 @@ example:
   make bench ARGS=--json > bench.json
 
 cases:
-""" + "\n".join(f"  {name:12}{case.about}" for name, case in CASES.items())
+""" + "\n".join(f"  {name:16}{about}" for name, about in _ABOUT.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,9 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = {"machine": machine(), "versions": versions(), "seconds": seconds}
     found: dict[str, Figures] = {}
     try:
-        for name in options.case or CASES:
-            print(f"bench: {name}: {CASES[name].about}", file=sys.stderr, flush=True)
-            found[name] = uvloop.run(measure(CASES[name], seconds=seconds))
+        for name in options.case or _ABOUT:
+            print(f"bench: {name}: {_ABOUT[name]}", file=sys.stderr, flush=True)
+            found[name] = uvloop.run(
+                measure(CASES[name], seconds=seconds)
+                if name in CASES
+                else measure_protocol(PROTOCOLS[name], seconds=seconds)
+            )
             if not options.json:
                 print("\n".join(lines_of(name, found[name])), end="\n\n", flush=True)
     except GatewayError as e:
@@ -52,11 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m hil.bench",
-        description="Measure the way of a point from the register to the ledger's receipt.",
+        description="Measure the way of a point from the register to the ledger's receipt, and each protocol's driver.",
         epilog=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--case", action="append", choices=CASES, help="run this one; may be given again (all)")
+    parser.add_argument("--case", action="append", choices=_ABOUT, help="run this one; may be given again (all)")
     parser.add_argument("--seconds", type=float, help=f"steady seconds to measure in each case ({_SECONDS:g})")
     parser.add_argument("--quick", action="store_true", help=f"{_QUICK_SECONDS:g} s a case: whether it runs at all")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -20,7 +20,7 @@ from hil.bench.stages import STAGES
 _STAGE_WITHIN_S: Final = 60.0
 _MOST_STAGE_S: Final = 1.5
 _MILLION: Final = 1_000_000
-_CPU: Final = "cpu_s_per_million_points"
+CPU: Final = "cpu_s_per_million_points"
 
 Figures = dict[str, Any]
 
@@ -31,43 +31,46 @@ async def measure(case: Case, *, seconds: float) -> Figures:
     async with running_plant(case) as plant:
         if case.stages:
             for stage in STAGES:
-                found["stages"] |= await _stage(stage, case, plant, seconds=min(seconds, _MOST_STAGE_S))
+                about = {"case": case.name, "units": plant.units, "seconds": min(seconds, _MOST_STAGE_S)}
+                found["stages"] |= await run_stage("hil.bench.stages", stage, about)
             found["plain_library"] = found["stages"].pop("plain")
         with TemporaryDirectory(prefix="wattseal-bench-") as name:
             found["end_to_end"] = await _chain(case, plant, Path(name), seconds=seconds)
     found["stages"]["mqtts"] = found["end_to_end"]["processes"]["forward"]
     if case.stages:
-        ours = found["stages"]["poll"][_CPU] + found["stages"]["decode"][_CPU]
-        found["plain_library"]["ratio_to_poll_and_decode"] = round(found["plain_library"][_CPU] / ours, 2)
+        ours = found["stages"]["poll"][CPU] + found["stages"]["decode"][CPU]
+        found["plain_library"]["ratio_to_poll_and_decode"] = round(found["plain_library"][CPU] / ours, 2)
     return found
 
 
 def _figures(*, points: float, seconds: float, cpu_s: float, rss_mb: float) -> Figures:
     return {
         "points_per_s": round(points / seconds, 1),
-        _CPU: round(cpu_s / points * _MILLION, 4),
+        CPU: round(cpu_s / points * _MILLION, 4),
         "cores": round(cpu_s / seconds, 4),
         "rss_mb": round(rss_mb, 1),
     }
 
 
-async def _stage(stage: str, case: Case, plant: Plant, *, seconds: float) -> Figures:
-    """Run a stage in a process of its own, so that nothing else is in its figures."""
-    about = {"case": case.name, "units": plant.units, "seconds": seconds}
+async def run_stage(module: str, stage: str, about: Mapping[str, Any]) -> Figures:
+    """Run a stage of a module in a process of its own, so that nothing else is in its figures.
+
+    about: what the stage takes; its `seconds` are those of the measurement. Raises GatewayError when it fails.
+    """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "hil.bench.stages", stage, json.dumps(about)),
+        *(sys.executable, "-m", module, stage, json.dumps(about)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(_STAGE_WITHIN_S + seconds):
+        async with asyncio.timeout(_STAGE_WITHIN_S + about["seconds"]):
             said, _ = await process.communicate()
     finally:
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()
     if process.returncode:
-        raise GatewayError(f"bench: stage {stage} of {case.name} ended with code {process.returncode}")
+        raise GatewayError(f"bench: stage {stage} of {about['case']} ended with code {process.returncode}")
     return {name: _figures(**spent) for name, spent in json.loads(said).items()}
 
 
@@ -119,7 +122,7 @@ def _rates(case: Case, before: Sample, after: Sample) -> Figures:
     rss_before_mb, rss_mb = (sum(sample.usage[name].rss_mb for name in OURS) for sample in (before, after))
     return {
         "points_per_s": round(taken / seconds, 1),
-        _CPU: round(sum(processes[name][_CPU] for name in OURS), 4),
+        CPU: round(sum(processes[name][CPU] for name in OURS), 4),
         "cores": round(sum(processes[name]["cores"] for name in OURS), 4),
         "rss_mb": round(rss_mb, 1),
         "rss_grown_mb": round(rss_mb - rss_before_mb, 1),

@@ -16,7 +16,17 @@ from gateway.app.broker import find_mosquitto
 
 Figures = Mapping[str, Any]
 
-_PACKAGES: Final = ("pymodbus", "aiomqtt", "paho-mqtt", "uvloop", "msgpack", "cryptography", "sqlalchemy")
+_PACKAGES: Final = (
+    "pymodbus",
+    "asyncua",
+    "bacpypes3",
+    "aiomqtt",
+    "paho-mqtt",
+    "uvloop",
+    "msgpack",
+    "cryptography",
+    "sqlalchemy",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +58,10 @@ def _of(*path: str, scale: float = 1.0) -> Callable[[Figures], float]:
         return round(float(found) * scale, 4)
 
     return find
+
+
+def _thousands_a_cpu_second(figures: Figures) -> float:
+    return round(1e3 / float(figures["driver"]["cpu_s_per_million_points"]), 4)
 
 
 TARGETS: Final = (
@@ -115,6 +129,22 @@ TARGETS: Final = (
         most=True,
         find=_of("end_to_end", "missed_ticks"),
     ),
+    Target(
+        case="opcua1000",
+        what="thousand notifications a CPU second of the driver",
+        want=40.0,
+        stretch=100.0,
+        most=False,
+        find=_thousands_a_cpu_second,
+    ),
+    Target(
+        case="bacnet1000_rpm",
+        what="thousand values a CPU second of the driver",
+        want=4.0,
+        stretch=40.0,
+        most=False,
+        find=_thousands_a_cpu_second,
+    ),
 )
 
 
@@ -152,6 +182,9 @@ def lines_of(name: str, figures: Figures) -> Iterator[str]:
     """Yield a case as a table."""
     yield f"{name}: {figures['about']}"
     yield _HEAD
+    if "driver" in figures:
+        yield from _protocol_lines(figures)
+        return
     if "plain_library" in figures:
         yield _line("pymodbus alone", figures["plain_library"])
     for stage in ("poll", "decode", "collect", "seal", "mqtts", "ledger"):
@@ -170,6 +203,21 @@ def lines_of(name: str, figures: Figures) -> Iterator[str]:
     for what in ("latency", "jitter", "lag") if "timing" in chain else ():
         found = (chain["timing"][f"{what}_{share}_s"] * 1000 for share in ("p50", "p99", "worst"))
         yield "  {}: p50 {:.1f} ms, p99 {:.1f} ms, worst {:.1f} ms".format(what, *found)
+
+
+def _protocol_lines(figures: Figures) -> Iterator[str]:
+    library = figures["library"]
+    names = {
+        "plain_library": f"{library} alone",
+        "plain_values_only": "  values only",
+        "driver": "driver",
+        "driver_encrypted": "  encrypted",
+        "peer": "  peer of driver",
+    }
+    for key, name in names.items():
+        if key in figures:
+            yield _line(name, figures[key])
+    yield f"  {library} alone takes {figures['plain_library']['ratio_to_driver']:.1f} times the CPU of the driver"
 
 
 def _line(name: str, figures: Figures) -> str:

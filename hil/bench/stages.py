@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,8 @@ import structlog
 import uvloop
 from pymodbus.client import AsyncModbusTcpClient
 
-from gateway.app.collect import CollectCounts, Collector
+from gateway.app.collect import Collector
+from gateway.app.counts import CollectCounts
 from gateway.app.fleet import Fleet
 from gateway.app.forward import CHUNK_BYTES
 from gateway.app.ledger import Ledger, LedgerCounts
@@ -39,40 +40,11 @@ from gateway.store.segments import Log
 from gateway.tlog.note import Signer, Verifier
 from hil.bench.cases import CASES, Case
 from hil.bench.site import gateway_toml
-from hil.bench.usage import usage_of
+from hil.bench.usage import Spent, Watch
 
 _ROUNDS: Final = 1000
 _MOST_LEAVES: Final = 2000
 _WARM_UP_S: Final = 0.3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """What so many points took: seconds on the clock, and of a CPU; and the process' memory, in megabytes."""
-
-    points: int
-    seconds: float
-    cpu_s: float
-    rss_mb: float
-
-
-class _Watch:
-    """A stop-watch for time and CPU time that can be held and let go on."""
-
-    def __init__(self) -> None:
-        self.seconds = self.cpu_s = 0.0
-
-    def __enter__(self) -> None:
-        self._began = time.perf_counter(), time.process_time()
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds += time.perf_counter() - self._began[0]
-        self.cpu_s += time.process_time() - self._began[1]
-
-    def spent(self, points: int) -> Spent:
-        """Return what the points took."""
-        rss_mb = usage_of("self").rss_mb
-        return Spent(points=points, seconds=self.seconds, cpu_s=self.cpu_s, rss_mb=rss_mb)
 
 
 Units = Sequence[tuple[int, int]]
@@ -91,7 +63,7 @@ async def _for_a_while(asks: Sequence[Callable[[], Awaitable[object]]], seconds:
             await ask()
             answers += 1
 
-    watch, end = _Watch(), time.perf_counter() + seconds
+    watch, end = Watch(), time.perf_counter() + seconds
     with watch:
         async with asyncio.TaskGroup() as tasks:
             for ask in asks:
@@ -128,7 +100,7 @@ async def collect(case: Case, units: Units, seconds: float) -> Mapping[str, Spen
         fleet = Fleet(collector, config, tasks)
         fleet.start()
         await asyncio.sleep(_WARM_UP_S)
-        watch, readings = _Watch(), counts.readings
+        watch, readings = Watch(), counts.readings
         with watch:
             await asyncio.sleep(seconds)
         spent = watch.spent(counts.readings - readings)
@@ -160,7 +132,7 @@ async def decode(case: Case, _: Units, seconds: float) -> Mapping[str, Spent]:
     blocks = plan(case.points, Limits())
     decoder = Decoder(case.points, blocks)
     replies = [_image(case)[: block.size] for block in blocks]
-    rounds, watch, end = 0, _Watch(), time.perf_counter() + seconds
+    rounds, watch, end = 0, Watch(), time.perf_counter() + seconds
     with watch:
         while time.perf_counter() < end:
             for _round in range(_ROUNDS):
@@ -181,7 +153,7 @@ async def seal_and_ledger(case: Case, _: Units, seconds: float) -> Mapping[str, 
         )
         sealer.welcome(b"benchmrk")
         bodies, points = _bodies(case)
-        watch, end, leaves = _Watch(), time.perf_counter() + seconds, 0
+        watch, end, leaves = Watch(), time.perf_counter() + seconds, 0
         with watch:
             for sequence, (kind, body) in enumerate(itertools.chain(bodies, itertools.cycle(bodies[-1:])), 1):
                 sealer.put(sequence, kind, body)
@@ -202,7 +174,7 @@ def _ledger(folder: Path, sealer: Sealer, points: int) -> Spent:
     (folder / "factors.toml").write_text("factor = []\n")
     config = parse_ledger(text, name="ledger.toml", folder=folder)
     ledger = Ledger(config, counts=LedgerCounts(), log=structlog.get_logger())
-    watch, first = _Watch(), 0
+    watch, first = Watch(), 0
     while first < sealer.signed:
         leaves, checkpoint = sealer.chunk(first, CHUNK_BYTES)
         payload = pack_log(LogMessage(first=first, leaves=tuple(leaves), checkpoint=checkpoint))

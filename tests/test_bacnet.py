@@ -13,6 +13,7 @@ from bacpypes3.basetypes import EngineeringUnits, Reliability, StatusFlags
 from bacpypes3.errors import AbortBufferOverflow, RejectBufferOverflow, SegmentationNotSupported
 
 from gateway.codec import bacnet_apdu as apdu
+from gateway.codec import bacnet_tags as tags
 from gateway.codec.bacnet_requests import i_am, read_property
 from gateway.drivers import Follower
 from gateway.drivers.bacnet import BacnetDriver, address_of
@@ -344,7 +345,7 @@ async def test_long_answers_come_in_segments_up_to_a_bound() -> None:
             )
             return apdu.read_ack(body)
 
-        assert (await description(1)).value == apdu.Plain(apdu.TEXT, b"\0" + b"x" * 9000)
+        assert (await description(1)).value == tags.Plain(tags.TEXT, b"\0" + b"x" * 9000)
         with pytest.raises(DeviceError, match="abort"):
             await description(2)
         assert not app._under_way

@@ -45,23 +45,24 @@ from hypothesis import strategies as st
 
 from gateway.codec import bacnet_apdu as apdu
 from gateway.codec import bacnet_requests as requests
+from gateway.codec import bacnet_tags as tags
 
 FEW = settings(max_examples=60)
 HERE = Address("127.0.0.1:47808")
 
 f32 = st.floats(width=32, allow_nan=False)
 plain = st.one_of(
-    f32.map(lambda v: (Real(v), apdu.Plain(apdu.REAL, struct.pack(">f", v)))),
-    st.floats(allow_nan=False).map(lambda v: (Double(v), apdu.Plain(apdu.DOUBLE, struct.pack(">d", v)))),
-    st.integers(0, 2**32 - 1).map(lambda v: (Unsigned(v), apdu.Plain(apdu.UNSIGNED, _bytes(v)))),
-    st.integers(-(2**31), 2**31 - 1).map(lambda v: (Integer(v), (apdu.SIGNED, v))),
-    st.integers(0, 65535).map(lambda v: (Enumerated(v), apdu.Plain(apdu.ENUMERATED, _bytes(v)))),
-    st.booleans().map(lambda v: (Boolean(v), apdu.Plain(apdu.BOOLEAN, bytes([v])))),
-    st.text("aé€ 1", max_size=300).map(lambda v: (CharacterString(v), apdu.Plain(apdu.TEXT, b"\0" + v.encode()))),
+    f32.map(lambda v: (Real(v), tags.Plain(tags.REAL, struct.pack(">f", v)))),
+    st.floats(allow_nan=False).map(lambda v: (Double(v), tags.Plain(tags.DOUBLE, struct.pack(">d", v)))),
+    st.integers(0, 2**32 - 1).map(lambda v: (Unsigned(v), tags.Plain(tags.UNSIGNED, _bytes(v)))),
+    st.integers(-(2**31), 2**31 - 1).map(lambda v: (Integer(v), (tags.SIGNED, v))),
+    st.integers(0, 65535).map(lambda v: (Enumerated(v), tags.Plain(tags.ENUMERATED, _bytes(v)))),
+    st.booleans().map(lambda v: (Boolean(v), tags.Plain(tags.BOOLEAN, bytes([v])))),
+    st.text("aé€ 1", max_size=300).map(lambda v: (CharacterString(v), tags.Plain(tags.TEXT, b"\0" + v.encode()))),
     st.lists(st.integers(0, 1), min_size=4, max_size=4).map(
-        lambda v: (StatusFlags(v), apdu.Plain(apdu.BITS, bytes([4, v[0] << 7 | v[1] << 6 | v[2] << 5 | v[3] << 4])))
+        lambda v: (StatusFlags(v), tags.Plain(tags.BITS, bytes([4, v[0] << 7 | v[1] << 6 | v[2] << 5 | v[3] << 4])))
     ),
-    st.just((Null(()), apdu.Plain(apdu.NULL, b""))),
+    st.just((Null(()), tags.Plain(tags.NULL, b""))),
 )
 instances = st.integers(0, apdu.MOST_INSTANCE)
 properties = st.integers(0, 4_194_303)
@@ -85,9 +86,9 @@ def decoded(data: bytes) -> Any:
     return APCISequence.decode(APDU.decode(PDU(data, source=HERE)))
 
 
-def same(got: apdu.Plain | apdu.Refusal, want: Any) -> bool:
-    if want[0] == apdu.SIGNED:
-        return isinstance(got, apdu.Plain) and int.from_bytes(got.content, "big", signed=True) == want[1]
+def same(got: tags.Plain | apdu.Refusal, want: Any) -> bool:
+    if want[0] == tags.SIGNED:
+        return isinstance(got, tags.Plain) and int.from_bytes(got.content, "big", signed=True) == want[1]
     return bool(got == want)
 
 
@@ -270,9 +271,9 @@ def test_lists_and_structures_are_skipped_and_their_depth_is_bounded() -> None:
         propertyIdentifier=PropertyIdentifier(76),
         propertyValue=AnyValue(inside),
     )
-    assert apdu.read_ack(apdu.head_of(encoded(message)).body).value == apdu.Plain(apdu.OTHER, b"")
+    assert apdu.read_ack(apdu.head_of(encoded(message)).body).value == tags.Plain(tags.OTHER, b"")
     head = bytes.fromhex("0c00000001190b3e")
-    assert apdu.read_ack(head + b"\x0e" * 10 + b"\x0f" * 10 + b"\x3f").value == apdu.Plain(apdu.OTHER, b"")
+    assert apdu.read_ack(head + b"\x0e" * 10 + b"\x0f" * 10 + b"\x3f").value == tags.Plain(tags.OTHER, b"")
     with pytest.raises(ValueError, match="too deep"):
         apdu.read_ack(head + b"\x0e" * 500 + b"\x0f" * 500 + b"\x3f")
     with pytest.raises(ValueError, match="closing tag of another"):

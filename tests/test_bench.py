@@ -1,14 +1,18 @@
 """The benchmark runs, says what it promises, and its figures are such as can be."""
 
+import asyncio
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.errors import GatewayError
 from hil.bench.cases import CASES
+from hil.bench.protocols import PROTOCOLS, measure_protocol
 from hil.bench.report import TARGETS, judged, lines_of, target_lines
 from hil.bench.usage import percentile, usage_of
 
@@ -62,17 +66,39 @@ def test_rows_are_followed_from_their_source_time_to_their_receipt() -> None:
     assert [target["case"] for target in found["targets"]] == ["paced_6k"]
 
 
+@pytest.mark.alone
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_each_protocol_has_figures_beside_those_of_the_bare_library(name: str) -> None:
+    found = json.loads(bench("--quick", "--json", "--case", name).stdout)
+    assert {"asyncua", "bacpypes3"} <= set(found["versions"])
+    case = found["cases"][name]
+    assert {"driver", "plain_library", "peer"} <= set(case)
+    assert {stage.name for stage in PROTOCOLS[name].stages} <= set(case)
+    for key, figures in case.items():
+        if key not in {"about", "library"}:
+            assert plausible(figures, cores=1.5), figures
+    assert case["plain_library"]["ratio_to_driver"] > 1, "we are no slower than the library alone"
+    assert [target["case"] for target in found["targets"]] == ([name] if name != "bacnet1000_cov" else [])
+
+
+def test_a_peer_that_does_not_start_ends_the_case() -> None:
+    case = replace(PROTOCOLS["opcua1000"], peer="none")
+    with pytest.raises(GatewayError, match="the peer of opcua1000 ended with code 1"):
+        asyncio.run(measure_protocol(case, seconds=0.1))
+
+
 def test_an_unknown_case_is_refused_with_the_names_of_all() -> None:
     said = bench("--case", "meters7", code=2).stderr
-    assert all(name in said for name in CASES)
+    assert all(name in said for name in (*CASES, *PROTOCOLS))
 
 
 def test_each_target_is_of_a_case_and_says_when_it_is_missed() -> None:
     """A figure better than the target is met, one that is worse is marked, in either direction."""
     figures = {"cores": 1.0, "rss_mb": 1.0, "cpu_s_per_million_points": 1.0, "points_per_s": 1.0, "missed_ticks": 0.0}
     chain = {**figures, "timing": {"latency_p99_s": 1.0, "jitter_p99_s": 1.0}}
-    cases = {target.case: {"end_to_end": chain, "stages": {"ledger": figures}} for target in TARGETS}
-    assert set(cases) <= set(CASES)
+    every = {"end_to_end": chain, "stages": {"ledger": figures}, "driver": figures}
+    cases = {target.case: every for target in TARGETS}
+    assert set(cases) <= set(CASES) | set(PROTOCOLS)
     entries = judged(cases)
     assert len(entries) == len(TARGETS)
     for entry in entries:
@@ -87,6 +113,15 @@ def test_the_table_tells_of_trouble() -> None:
     text = "\n".join(lines_of("meters1", {"about": "one", "stages": {"poll": figures}, "end_to_end": chain}))
     assert "1,000,000" in text
     assert "trouble: {'errors': 3}" in text
+
+
+def test_the_table_of_a_protocol_names_the_bare_library() -> None:
+    figures = {"points_per_s": 1e4, "cpu_s_per_million_points": 10.0, "cores": 0.1, "rss_mb": 40.0}
+    plain = {**figures, "cpu_s_per_million_points": 25.0, "ratio_to_driver": 2.5}
+    case = {"about": "one", "library": "asyncua", "driver": figures, "plain_library": plain, "peer": figures}
+    lines = list(lines_of("opcua1000", case))
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["asyncua alone", "driver"]
+    assert lines[-1].strip() == "asyncua alone takes 2.5 times the CPU of the driver"
 
 
 def test_usage_is_that_of_the_process() -> None:

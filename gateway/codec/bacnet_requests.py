@@ -15,9 +15,7 @@ from gateway.codec.bacnet_apdu import (
     ABORT,
     CONFIRMED,
     DEVICE,
-    ENUMERATED,
     I_AM,
-    OBJECT,
     READ_MULTIPLE,
     READ_PROPERTY,
     REJECT,
@@ -25,11 +23,11 @@ from gateway.codec.bacnet_apdu import (
     SUBSCRIBE_COV,
     SUBSCRIBE_COV_PROPERTY,
     UNCONFIRMED,
-    UNSIGNED,
     WHO_IS,
     IAm,
     object_id,
 )
+from gateway.codec.bacnet_tags import ENUMERATED, OBJECT, UNSIGNED
 
 _SEGMENTS_AND_SIZE: Final = 0x45  # of an answer: 16 segments of 1476 bytes at most
 _ACCEPTS_SEGMENTS: Final = 0x02

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.codec import bacnet_apdu as apdu
-from gateway.codec.bacnet_apdu import Plain, Refusal
+from gateway.codec.bacnet_apdu import Refusal
 from gateway.codec.bacnet_requests import read_multiple, read_multiple_request, read_property
+from gateway.codec.bacnet_tags import Plain
 from gateway.drivers.bacnet_app import NoAnswerError, RefusedError
 from gateway.drivers.bacnet_station import Station
 from gateway.drivers.bacnet_values import (

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.codec import bacnet_apdu as apdu
+from gateway.codec import bacnet_tags as tags
 from gateway.codec.bacnet_requests import read_property
 from gateway.drivers.bacnet_app import Application, Key, NoAnswerError, RefusedError, key_of
 from gateway.errors import DeviceError
@@ -215,7 +216,7 @@ class Station:
             raise DeviceError(f"{self._pinned} is not device {self.instance}: {e}") from e
         except ValueError as e:
             raise DeviceError(f"{self._pinned} sent a malformed answer: {e}") from e
-        size = said.value.content if isinstance(said.value, apdu.Plain) else b""
+        size = said.value.content if isinstance(said.value, tags.Plain) else b""
         if said.object_id != self.device_id:
             raise DeviceError(f"{self._pinned} is not device {self.instance}")
         self._settled(self._pinned, int.from_bytes(size, "big") if 1 <= len(size) <= 4 else _USUAL_APDU)

@@ -14,7 +14,9 @@ from bacpypes3.basetypes import EngineeringUnits, ErrorCode, Reliability
 from bacpypes3.primitivedata import ObjectType, PropertyIdentifier
 
 from gateway.codec import bacnet_apdu as apdu
-from gateway.codec.bacnet_apdu import Plain, Refusal
+from gateway.codec import bacnet_tags as tags
+from gateway.codec.bacnet_apdu import Refusal
+from gateway.codec.bacnet_tags import Plain
 from gateway.codec.units import BACNET_UNITS, convert
 from gateway.errors import ConfigError
 from gateway.model import Kind, Quality, Value
@@ -29,7 +31,7 @@ UNKNOWN_PROPERTY: Final = 32
 _NO_UNITS: Final = 95
 _FLAGS: Final = ((0x80, "in-alarm"), (0x40, "fault"), (0x20, "overridden"), (0x10, "out-of-service"))
 _FAULT, _DOUBTFUL = 0x40, 0x30
-_CLEAR: Final = Plain(apdu.BITS, b"\x04\x00")
+_CLEAR: Final = Plain(tags.BITS, b"\x04\x00")
 _CHARSETS: Final = {0: "utf-8", 3: "utf-32-be", 4: "utf-16-be", 5: "latin-1"}  # ASHRAE 135-2020, 20.2.9
 _REAL, _DOUBLE = struct.Struct(">f"), struct.Struct(">d")
 _MOST_F32: Final = _REAL.unpack(b"\x7f\x7f\xff\xff")[0]
@@ -132,7 +134,7 @@ def units_of(point: BacnetPoint, said: Plain | Refusal) -> Maths | str:
     said: the object's unit, or that it has none: then, and for `no-units`, the template is taken at its word.
     """
     number = int.from_bytes(said.content, "big") if isinstance(said, Plain) else _NO_UNITS
-    if isinstance(said, Plain) and (said.tag != apdu.ENUMERATED or len(said.content) > 4):
+    if isinstance(said, Plain) and (said.tag != tags.ENUMERATED or len(said.content) > 4):
         return "units: not an engineering unit"
     if number == _NO_UNITS:
         return maths_of(point)
@@ -180,7 +182,7 @@ def judge(flags: Said | None, reliability: Plain | None) -> tuple[Quality, str]:
     words: list[str] = []
     bits = 0
     doubtful = False
-    if isinstance(flags, Plain) and flags.tag == apdu.BITS and len(flags.content) == 2:
+    if isinstance(flags, Plain) and flags.tag == tags.BITS and len(flags.content) == 2:
         bits = flags.content[1]
         if bits & 0xF0:
             words += [word for bit, word in _FLAGS if bits & bit]
@@ -201,16 +203,16 @@ def _raw(said: Plain) -> float | str:
     """Return a plain value. Raises ValueError, with what it is, for one that is no number, truth or text."""
     tag, content = said
     size = len(content)
-    if (tag == apdu.REAL and size == 4) or (tag == apdu.DOUBLE and size == 8):
+    if (tag == tags.REAL and size == 4) or (tag == tags.DOUBLE and size == 8):
         number: float = (_REAL if size == 4 else _DOUBLE).unpack(content)[0]
         return number
-    if tag in {apdu.UNSIGNED, apdu.SIGNED, apdu.ENUMERATED} and 1 <= size <= 8:
-        return int.from_bytes(content, "big", signed=tag == apdu.SIGNED)
-    if tag == apdu.BOOLEAN:
+    if tag in {tags.UNSIGNED, tags.SIGNED, tags.ENUMERATED} and 1 <= size <= 8:
+        return int.from_bytes(content, "big", signed=tag == tags.SIGNED)
+    if tag == tags.BOOLEAN:
         return content != b"\0"
-    if tag == apdu.TEXT and size >= 1 and content[0] in _CHARSETS:
+    if tag == tags.TEXT and size >= 1 and content[0] in _CHARSETS:
         return content[1:].decode(_CHARSETS[content[0]])  # its error is a ValueError
-    raise ValueError("null" if tag == apdu.NULL else f"a value of type {tag} and {size} bytes")
+    raise ValueError("null" if tag == tags.NULL else f"a value of type {tag} and {size} bytes")
 
 
 def _stored(store: str, raw: float | str, maths: Maths) -> Value:

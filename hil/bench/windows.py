@@ -34,8 +34,8 @@ class FilledOutbox:
         self._all = False
 
     def tell(self, changes: Sequence[Any]) -> None:
-        """Take changes; those that are not good are no values."""
-        self.values += len(changes)
+        """Take changes; those without a value do not count."""
+        self.values += len([1 for change in changes if change.value is not None])
         if not self._all:
             self.seen.update((change.schema.id, change.column) for change in changes if change.value is not None)
         self.outbox.tell(changes)

@@ -181,7 +181,7 @@ async def test_a_stale_point_is_an_event_and_a_metric_once_and_fresh_when_it_mov
         100,
         rows[0].source_time_ns,
     )
-    assert 0.3 <= stale["age_s"] < 1.2
+    assert (stale["why"], 0.3 <= stale["age_s"] < 1.2) == ("Stale Data", True)
     assert fresh == {"device": "m1", "point": "power", "value": 101, "since_ns": stale["since_ns"]}
     assert (count(plant.said, "point.stale"), count(plant.said, "point.fresh")) == (1, 1)
     assert len(rows) == player.answers, "its rows go on as they were"
@@ -220,6 +220,7 @@ async def test_two_points_that_must_agree_and_do_not_are_an_event_once() -> None
             await plant.players["m2"].answered(9)
     (disagrees,) = plant.events("point.disagrees")
     assert len(plant.events("point.agrees")) == 1
+    assert disagrees["why"] == "Non-Deterministic Value"
     picked = {key: disagrees[key] for key in ("device", "point", "value", "other", "other_value", "other_quality")}
     assert picked == {
         "device": "m1",

@@ -101,6 +101,7 @@ class Watching:
         for finding in found:
             about = {"device": self.schema.device, **finding.about()}
             if isinstance(finding, Stale):
+                about["why"] = "Stale Data"
                 body = event_body("point.stale", finding.t_ns, about)
                 self._site.log.warning("point.stale", **about)
             elif isinstance(finding, Fresh):
@@ -110,6 +111,7 @@ class Watching:
                 body = event_body("point.agrees", finding.t_ns, about)
                 self._site.log.info("point.agrees", **about)
             else:
+                about["why"] = "Non-Deterministic Value"
                 body = event_body("point.disagrees", finding.t_ns, about)
                 self._site.log.warning("point.disagrees", **about)
             self._site.outbox.put(Batch("event", body))

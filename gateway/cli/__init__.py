@@ -16,12 +16,12 @@ EXIT_CONFIG = 2
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="wattseal", prog_name="wattseal")
 def wattseal() -> None:
-    r"""A gateway that a plant can trust with its carbon figure.
+    """A gateway that a plant can trust with its carbon figure.
 
     \b
     Try it:      wattseal demo --seconds 30 --out demo-out
     Check it:    wattseal verify demo-out/export
-    """
+    """  # noqa: D301 (click's mark for a block that is not wrapped)
 
 
 for _module in (inspect, scan, probe, commission, apply, serve, audit, opcua, develop, catalogue, importing):

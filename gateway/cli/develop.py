@@ -75,7 +75,7 @@ def demo(seconds: float | None, out: Path | None, fault_after: float | None, *, 
         folder = Path(scratch).resolve() if out is None else _emptied(out, force=force)
         summary = _run(folder, seconds, fault_after)
     click.echo(json.dumps(summary, indent=2))
-    if out is not None:
+    if out is not None and (out / "export").exists():
         click.echo(f"\nLeft in {out}. Check the export:  wattseal verify {out}/export")
 
 
@@ -114,6 +114,9 @@ async def _demo(
     site, metrics = await run_demo(folder, seconds=seconds, fault_after_s=fault_after_s, show=show, look=line_sums)
     summary = summarise(site, metrics)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    if summary["kg_co2e_per_unit_before"] is None and seconds is None:
+        click.echo("ended before there was a figure: there is no export", err=True)
+        return summary
     export_to(folder / "export", load_ledger(folder / "ledger.toml"), Wish())
     return summary
 

@@ -50,7 +50,15 @@ class LateReplies:
         yield ask.reply()
 
 
-@pytest.mark.parametrize(("kind", "wanted"), [("tcp", 3000), ("rtu+tcp", 1000), ("serial", 1500)])
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("tcp", 3000),
+        ("rtu+tcp", 1000),
+        ("serial", 1500),
+        pytest.param("tcp", 100_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+    ],
+)
 async def test_late_replies_are_never_taken_for_those_of_later_requests(kind: str, wanted: int) -> None:
     """Each 5th reply comes past the time-out; all requests look alike but for their address and unit."""
     device = LateReplies(0.004, seed=5)

@@ -18,7 +18,7 @@ from structlog.testing import CapturingLogger
 
 from gateway.app.agentkeys import read_agent_keys
 from gateway.app.broker import Broker, running_broker
-from gateway.app.collect import Collector
+from gateway.app.collector import Collector
 from gateway.app.counts import CollectCounts
 from gateway.app.devices.agents import open_agents, source_of
 from gateway.app.fleet import Fleet

@@ -1,4 +1,4 @@
-"""app/collect.py and app/seallink.py: what is read when, what is said of silence, and how it reaches the seal."""
+"""app/collector.py and app/seallink.py: what is read when, what is said of silence, and how it reaches the seal."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ import structlog
 from structlog.testing import CapturingLogger
 
 from gateway.app.channel import Channel, listen
-from gateway.app.collect import Collector
+from gateway.app.collector import Collector
 from gateway.app.counts import CollectCounts
 from gateway.app.outbox import MOST_IN_FLIGHT, Batch, Outbox
 from gateway.app.seal import SealServer

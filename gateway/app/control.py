@@ -13,7 +13,7 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.channel import Channel, connect, listen
-from gateway.app.collect import Collector
+from gateway.app.collector import Collector
 from gateway.app.fleet import Fleet
 from gateway.app.source import Source, read_source
 from gateway.codec.bodies import readings_body, schema_body

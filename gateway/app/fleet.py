@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from gateway.app.collect import Collector, Device
+from gateway.app.collector import Collector, Device
 from gateway.app.devices import open_devices
 from gateway.config import GatewayConfig
 from gateway.config.difference import Difference, difference

@@ -40,7 +40,7 @@ def collect(file: Path) -> None:
 
     Example: wattseal collect gateway.toml
     """
-    from gateway.app.collecting import run_collect
+    from gateway.app.collect import run_collect
 
     run_until_stopped(run_collect(file))
 

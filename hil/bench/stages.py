@@ -18,7 +18,7 @@ import structlog
 import uvloop
 from pymodbus.client import AsyncModbusTcpClient
 
-from gateway.app.collect import Collector
+from gateway.app.collector import Collector
 from gateway.app.counts import CollectCounts
 from gateway.app.fleet import Fleet
 from gateway.app.forward import CHUNK_BYTES

@@ -47,7 +47,7 @@ class FilledOutbox:
 
     async def beat(self) -> None:
         """Close batches for ever."""
-        from gateway.app.collect import FLUSH_S  # noqa: PLC0415
+        from gateway.app.collector import FLUSH_S  # noqa: PLC0415
 
         while True:
             await asyncio.sleep(FLUSH_S)

@@ -20,7 +20,7 @@ SEED = int(os.environ.get("WATTSEAL_SEED", "0")) or random.SystemRandom().randra
 """Other moments each time; the seed of a run that failed stands in its output."""
 GAPS_S = (0.2, 1.5)
 PERIOD_S = 0.5
-FLUSH_S = 0.5  # as gateway/app/collect.py
+FLUSH_S = 0.5  # as gateway/app/collector.py
 AWAY_S = 4.0
 """Longer than any hole that may be."""
 LOAD_S = 0.75

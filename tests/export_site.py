@@ -7,10 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from gateway.carbon.evidence import ProvenLeaf, pack_leaves
-from gateway.carbon.export import LogPart, build
-from gateway.carbon.form import LEDGER_LEAVES, MANIFEST, LineName, Subject, leaves_path, pack_manifest
-from gateway.carbon.verify import verify
+from gateway.carbon.audit.evidence import ProvenLeaf, pack_leaves
+from gateway.carbon.audit.export import LogPart, build
+from gateway.carbon.audit.form import LEDGER_LEAVES, MANIFEST, LineName, Subject, leaves_path, pack_manifest
+from gateway.carbon.audit.verify import verify
 from gateway.codec.bodies import (
     accepted_body,
     epoch_body,

@@ -5,7 +5,8 @@ from decimal import Decimal
 
 from gateway.carbon.emissions import IntervalLeaf
 from gateway.carbon.energy import LeafRef
-from gateway.carbon.factors import FactorLeaf, FactorTable, version_of
+from gateway.carbon.grid.factors import version_of
+from gateway.carbon.grid.table import FactorLeaf, FactorTable
 from gateway.model import (
     Clock,
     ClockState,

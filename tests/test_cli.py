@@ -26,7 +26,7 @@ from gateway.app.entry import run_until_stopped
 from gateway.app.forward import ForwardMetrics
 from gateway.app.metrics import serve_metrics
 from gateway.app.paths import reachable
-from gateway.carbon.factors import parse_factors
+from gateway.carbon.grid.factors import parse_factors
 from gateway.cli import run, wattseal
 from gateway.codec.frames import pack_frame
 from gateway.errors import ConfigError, LinkError, LogError

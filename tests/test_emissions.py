@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from gateway.carbon.emissions import IntervalLeaf, LineProjector, figures_for, project
 from gateway.carbon.energy import Flag
 from gateway.carbon.exact import total
-from gateway.carbon.factors import FactorLeaf, FactorTable
 from gateway.carbon.figures import Cell, Figure, Totals, flag_text
+from gateway.carbon.grid.table import FactorLeaf, FactorTable
 from gateway.errors import TrustError
 from gateway.model import ClockState, LineSchema, Quality, Role
 from tests.line_leaves import (

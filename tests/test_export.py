@@ -4,12 +4,12 @@ import csv
 import json
 from decimal import Decimal
 
+from gateway.carbon.audit.export import build
+from gateway.carbon.audit.form import ROWS
+from gateway.carbon.audit.rows import COLUMNS, header
+from gateway.carbon.audit.rows import lines_of as rows_of_cells
+from gateway.carbon.audit.verify import verify
 from gateway.carbon.emissions import project
-from gateway.carbon.export import build
-from gateway.carbon.form import ROWS
-from gateway.carbon.rows import COLUMNS, header
-from gateway.carbon.rows import lines_of as rows_of_cells
-from gateway.carbon.verify import verify
 from tests.export_site import (
     BOILER,
     FILES,

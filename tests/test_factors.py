@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.carbon.factors import FactorLeaf, FactorTable, parse_factors, to_g_per_kwh, version_of
+from gateway.carbon.grid.factors import parse_factors, to_g_per_kwh, version_of
+from gateway.carbon.grid.table import FactorLeaf, FactorTable
 from gateway.errors import ConfigError, TrustError
 from gateway.model import Factor
 from tests.line_leaves import SECOND, T0, factor, table

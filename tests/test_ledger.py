@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.carbon.factors import parse_factors
+from gateway.carbon.grid.factors import parse_factors
 from gateway.cli import run
 from gateway.codec.bodies import factor_body, line_body
 from gateway.codec.frames import LeafHash, unpack_log

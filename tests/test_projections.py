@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.carbon.emissions import IntervalLeaf, LineProjector, project
-from gateway.carbon.factors import FactorTable
 from gateway.carbon.figures import Cell, Totals
+from gateway.carbon.grid.table import FactorTable
 from gateway.errors import ConfigError
 from gateway.model import LineSchema
 from gateway.store import projections as book

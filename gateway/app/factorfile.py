@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway.carbon.factors import parse_factors
+from gateway.carbon.grid.factors import parse_factors
 from gateway.errors import ConfigError
 from gateway.model import Factor
 

@@ -1,6 +1,6 @@
 """Exports on their way out and in: gathered from the ledger's logs, written as a folder or a zip, and read back.
 
-What an export is, and whether it holds, is for carbon/export.py and carbon/verify.py, which know no files.
+What an export is, and whether it holds, is for carbon/audit/export.py and carbon/audit/verify.py, which know no files.
 """
 
 import shutil
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.app.keys import read_signer, read_verifier
-from gateway.carbon.evidence import ProvenLeaf
-from gateway.carbon.export import LogPart, build
-from gateway.carbon.form import Subject
+from gateway.carbon.audit.evidence import ProvenLeaf
+from gateway.carbon.audit.export import LogPart, build
+from gateway.carbon.audit.form import Subject
 from gateway.codec.leaves import Leaf, parse
 from gateway.config import LedgerConfig
 from gateway.errors import ConfigError, LogError

@@ -11,8 +11,8 @@ from gateway.app.verdicts import Committed
 from gateway.carbon.emissions import IntervalLeaf, LineProjector, figures_for
 from gateway.carbon.energy import LeafRef
 from gateway.carbon.exact import utc
-from gateway.carbon.factors import FactorLeaf, FactorTable
 from gateway.carbon.figures import Cell
+from gateway.carbon.grid.table import FactorLeaf, FactorTable
 from gateway.codec.checks import to_factor, to_interval, to_schema
 from gateway.codec.leaves import Leaf, parse
 from gateway.errors import ConfigError, TrustError

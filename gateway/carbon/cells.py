@@ -6,8 +6,8 @@ from decimal import Decimal
 
 from gateway.carbon.energy import Booking, Flag, LeafRef, Nothing
 from gateway.carbon.exact import shifted, times, total
-from gateway.carbon.factors import FactorTable, Span
 from gateway.carbon.figures import Cell, Figure, Flags, LineFigure, units_of
+from gateway.carbon.grid.table import FactorTable, Span
 from gateway.model import ClockState, LineColumn, LineSchema, Role
 
 Key = tuple[Role, str]

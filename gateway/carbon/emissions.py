@@ -34,8 +34,8 @@ from gateway.carbon.energy import (
     to_mwh,
     to_thousandths,
 )
-from gateway.carbon.factors import FactorTable
 from gateway.carbon.figures import Cell
+from gateway.carbon.grid.table import FactorTable
 from gateway.errors import TrustError
 from gateway.model import Interval, LineColumn, LineSchema, Quality, Role, Sample
 

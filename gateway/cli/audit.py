@@ -11,7 +11,7 @@ from gateway.app.load import load_ledger
 from gateway.errors import ConfigError, TrustError
 
 if TYPE_CHECKING:
-    from gateway.carbon.verify import Verdict
+    from gateway.carbon.audit.verify import Verdict
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 
@@ -57,7 +57,7 @@ def export(
              wattseal export ledger.toml --from 2026-11-01 --to 2026-12-01 --out november.zip
     """  # noqa: D301 (click's mark for a block that is not wrapped)
     from gateway.app.handover import Wish, export_to
-    from gateway.carbon.form import ROWS
+    from gateway.carbon.audit.form import ROWS
 
     wish = Wish(lines=lines, start_ns=start_ns, end_ns=end_ns)
     files = export_to(out, load_ledger(file), wish, force=force)
@@ -79,7 +79,7 @@ def verify(path: Path, trust: Path | None, *, as_json: bool) -> int:
     Example: wattseal verify export --trust keys.txt
     """  # noqa: D301 (click's mark for a block that is not wrapped)
     from gateway.app.handover import read_export
-    from gateway.carbon.verify import verify as check
+    from gateway.carbon.audit.verify import verify as check
 
     keys = None if trust is None else _keys(trust)
     files = read_export(path)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.carbon.export import build
-from gateway.carbon.form import MANIFEST, ROWS, checkpoint_path, leaves_path
-from gateway.carbon.verify import verify
+from gateway.carbon.audit.export import build
+from gateway.carbon.audit.form import MANIFEST, ROWS, checkpoint_path, leaves_path
+from gateway.carbon.audit.verify import verify
 from gateway.errors import TrustError
 from tests.export_site import FILES, FILLER, GW1, NAMES, SITE, UNUSED, Site, edited, lines_of, refused, subject
 from tests.line_leaves import CONSTANT, MINUTE, T0, factor

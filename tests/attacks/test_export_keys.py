@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.carbon.evidence import pack_leaves
-from gateway.carbon.form import MANIFEST, Subject, checkpoint_path
-from gateway.carbon.verify import verify
+from gateway.carbon.audit.evidence import pack_leaves
+from gateway.carbon.audit.form import MANIFEST, Subject, checkpoint_path
+from gateway.carbon.audit.verify import verify
 from gateway.errors import TrustError
 from gateway.tlog import checkpoint as checkpoints
 from gateway.tlog.note import Signer

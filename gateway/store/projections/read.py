@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, Table, func, select
 
 from gateway.carbon.exact import text
-from gateway.carbon.factors import FactorLeaf
 from gateway.carbon.figures import Cell, Figure, LineFigure, Totals, flag_text
+from gateway.carbon.grid.table import FactorLeaf
 from gateway.model import Factor, LineColumn, LineSchema, Role
 from gateway.store.projections import tables
 from gateway.store.projections.write import EventRow, GatewayState, IntervalRow

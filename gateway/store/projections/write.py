@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, delete, insert
 
 from gateway.carbon.emissions import IntervalLeaf
-from gateway.carbon.factors import FactorLeaf
 from gateway.carbon.figures import Cell, Figure, LineFigure
+from gateway.carbon.grid.table import FactorLeaf
 from gateway.model import LineSchema
 from gateway.store.projections import tables
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.carbon.emissions import IntervalLeaf
 from gateway.carbon.energy import LeafRef
-from gateway.carbon.factors import FactorLeaf, FactorTable
+from gateway.carbon.grid.table import FactorLeaf, FactorTable
 from gateway.codec.checks import to_factor, to_interval, to_schema
 from gateway.codec.leaves import Leaf, parse
 from gateway.errors import TrustError

@@ -11,7 +11,7 @@ one, and that a key belongs to the device; the verdict says where the lines begi
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gateway.carbon.evidence import (
+from gateway.carbon.audit.evidence import (
     GatewayEvidence,
     LedgerEvidence,
     LineEvidence,
@@ -20,8 +20,7 @@ from gateway.carbon.evidence import (
     read_ledger,
     unpack_leaves,
 )
-from gateway.carbon.figures import CALC_VERSION, Totals
-from gateway.carbon.form import (
+from gateway.carbon.audit.form import (
     ABOUT,
     KEYS,
     LEDGER_CHECKPOINT,
@@ -39,6 +38,7 @@ from gateway.carbon.form import (
     paths_of,
     rows_of,
 )
+from gateway.carbon.figures import CALC_VERSION, Totals
 from gateway.errors import TrustError
 from gateway.tlog import checkpoint as checkpoints
 from gateway.tlog.checkpoint import Checkpoint

@@ -19,8 +19,8 @@ rows are those of the whole history.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.carbon.evidence import ParsedLeaf, ProvenLeaf, pack_leaves, read_gateway, read_ledger
-from gateway.carbon.form import (
+from gateway.carbon.audit.evidence import ParsedLeaf, ProvenLeaf, pack_leaves, read_gateway, read_ledger
+from gateway.carbon.audit.form import (
     ABOUT,
     KEYS,
     LEDGER_CHECKPOINT,
@@ -36,7 +36,7 @@ from gateway.carbon.form import (
     pack_manifest,
     rows_of,
 )
-from gateway.carbon.verify import verify
+from gateway.carbon.audit.verify import verify
 from gateway.codec.leaves import parse
 from gateway.errors import TrustError
 from gateway.tlog.merkle import leaf_hash

@@ -1,0 +1,1 @@
+"""Grid factors: their file, their versions, and which of them applies."""

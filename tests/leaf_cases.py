@@ -86,7 +86,7 @@ INTERVAL = Interval(
     ),
 )
 FACTOR = Factor(
-    key=("demo", "DE", "average", "lifecycle"),
+    key=("demo", "DE", "average", "lifecycle", "PT1H"),
     start_ns=BOUNDARY,
     end_ns=BOUNDARY + 60 * MINUTE_NS,
     g_per_kwh=Decimal("363.50"),

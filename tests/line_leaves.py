@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from gateway.carbon.emissions import IntervalLeaf
 from gateway.carbon.energy import LeafRef
+from gateway.carbon.facts import Facts
 from gateway.carbon.grid.factors import version_of
 from gateway.carbon.grid.table import FactorLeaf, FactorTable
 from gateway.model import (
@@ -76,7 +77,13 @@ def factor(value: str, start_ns: int, end_ns: int, *, zone: str = "DEMO", **more
     g_per_kwh = Decimal(value)
     state, method = more.get("state", "final"), more.get("method", "constant")
     return Factor(
-        key=(more.get("provider", "demo"), zone, more.get("signal", "average"), more.get("type", "lifecycle")),
+        key=(
+            more.get("provider", "demo"),
+            zone,
+            more.get("signal", "average"),
+            more.get("type", "lifecycle"),
+            more.get("granularity", ""),
+        ),
         start_ns=start_ns,
         end_ns=end_ns,
         g_per_kwh=g_per_kwh,
@@ -93,6 +100,14 @@ def table(*factors: Factor) -> FactorTable:
     made = FactorTable()
     for index, one in enumerate(factors, 1):
         made.add(FactorLeaf(factor=one, index=index, hash=bytes([index]) * 32))
+    return made
+
+
+def facts(*factors: Factor) -> Facts:
+    """Return the factors as leaves 1, 2, ... of a ledger's log, with nothing else."""
+    made = Facts()
+    for index, one in enumerate(factors, 1):
+        made.add_factor(FactorLeaf(factor=one, index=index, hash=bytes([index]) * 32))
     return made
 
 

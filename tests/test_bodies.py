@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.codec.bodies import factor_body, interval_body, line_body, readings_body, schema_body
-from gateway.codec.checks import check_body, rows_of, to_factor, to_interval, to_schema
+from gateway.codec.checks import check_body, rows_of, to_schema
 from gateway.codec.leaves import parse, seal
+from gateway.codec.ledger_leaves import to_factor
+from gateway.codec.line_leaves import to_interval
 from gateway.errors import TrustError
 from gateway.model import (
     ENERGY_UNITS,

@@ -24,8 +24,9 @@ from gateway.app.outbox import MOST_IN_FLIGHT, Batch, Outbox
 from gateway.app.seal import SealServer
 from gateway.app.seallink import SealLink
 from gateway.codec.bodies import event_body
-from gateway.codec.checks import check_body, rows_of, to_interval, to_schema
+from gateway.codec.checks import check_body, rows_of, to_schema
 from gateway.codec.frames import Message
+from gateway.codec.line_leaves import to_interval
 from gateway.codec.pack import unpack
 from gateway.codec.registers import store_of
 from gateway.config import GatewayConfig, Template, parse_gateway, points_of

@@ -16,7 +16,7 @@ from gateway.app.forward import ForwardMetrics
 from gateway.app.ledger import LedgerCounts
 from gateway.app.load import template_text
 from gateway.app.sealer import SealCounts
-from gateway.config import parse_gateway, parse_ledger, parse_template, sections, templates
+from gateway.config import ledger, parse_gateway, parse_ledger, parse_template, sections, templates
 from gateway.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -102,8 +102,8 @@ def test_the_ledger_page_shows_files_that_parse() -> None:
         (sections.LineSection, "gateway.md"),
         (templates.ModbusPointSection, "gateway.md"),
         (templates.ModbusTemplate, "gateway.md"),
-        (sections.LedgerSection, "ledger.md"),
-        (sections.GatewayKeySection, "ledger.md"),
+        (ledger.LedgerSection, "ledger.md"),
+        (ledger.GatewayKeySection, "ledger.md"),
     ],
 )
 def test_each_key_is_in_the_docs(section: type[msgspec.Struct], page: str) -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from gateway.carbon.emissions import IntervalLeaf, LineProjector, figures_for, project
 from gateway.carbon.energy import Flag
 from gateway.carbon.exact import total
+from gateway.carbon.facts import Facts
 from gateway.carbon.figures import Cell, Figure, Totals, flag_text
-from gateway.carbon.grid.table import FactorLeaf, FactorTable
+from gateway.carbon.grid.table import FactorLeaf
 from gateway.errors import TrustError
 from gateway.model import ClockState, LineSchema, Quality, Role
 from tests.line_leaves import (
@@ -23,21 +24,21 @@ from tests.line_leaves import (
     T0,
     energy,
     factor,
+    facts,
     good,
     leaf,
     line,
     minutes,
     sample,
     schemas,
-    table,
 )
 
 ONE = line(energy(rated_power_w=10_000))
 COUNTED = line(energy(rated_power_w=10_000), good())
 
 
-def cells_of(leaves: Iterable[IntervalLeaf], *lines: LineSchema, factors: FactorTable | None = None) -> list[Cell]:
-    made = project(leaves, schemas=schemas(*lines), factors=table(CONSTANT) if factors is None else factors)
+def cells_of(leaves: Iterable[IntervalLeaf], *lines: LineSchema, known: Facts | None = None) -> list[Cell]:
+    made = project(leaves, schemas=schemas(*lines), facts=facts(CONSTANT) if known is None else known)
     return list(made.values())
 
 
@@ -59,8 +60,8 @@ def test_6_kwh_over_an_hour_boundary_splits_into_2_8_and_3_2_kwh_and_3363_6_g() 
     start, hour, end = T0 - 7 * MINUTE, T0, T0 + 8 * MINUTE
     # 08:53 is on no grid of 15 min; two boundaries of a line are where its leaves are.
     leaves = [leaf(schema, 1, start, ["100"]), leaf(schema, 2, end, ["106"])]
-    factors = table(factor("583", hour - 60 * MINUTE, hour), factor("541", hour, hour + 60 * MINUTE))
-    rows = rows_of(cells_of(leaves, schema, factors=factors))
+    known = facts(factor("583", hour - 60 * MINUTE, hour), factor("541", hour, hour + 60 * MINUTE))
+    rows = rows_of(cells_of(leaves, schema, known=known))
     assert [(row.start_ns, row.end_ns, row.energy_mwh) for row in rows] == [
         (start, hour, 2_800_000),
         (hour, end, 3_200_000),
@@ -194,8 +195,8 @@ def test_a_counter_that_a_plc_restart_set_to_0_books_what_it_shows() -> None:
 
 
 def test_without_a_factor_energy_is_booked_and_co2e_is_null() -> None:
-    for factors in (FactorTable(), table(factor("400", 0, 2**62, zone="OTHER"))):
-        (cell,) = cells_of(minutes(ONE, ["10", "10.1"]), ONE, factors=factors)
+    for known in (facts(), facts(factor("400", 0, 2**62, zone="OTHER"))):
+        (cell,) = cells_of(minutes(ONE, ["10", "10.1"]), ONE, known=known)
         (row,) = cell.figures
         assert (row.energy_mwh, row.co2e_g, row.factor_g_per_kwh, row.factor_leaf_index) == (100_000, None, None, None)
         assert row.flags == {Flag.NO_FACTOR}
@@ -204,7 +205,7 @@ def test_without_a_factor_energy_is_booked_and_co2e_is_null() -> None:
 
 
 def test_a_factor_that_covers_half_a_cell_leaves_the_cell_without_co2e_and_the_row_with_it() -> None:
-    (cell,) = cells_of(minutes(ONE, ["10", "10.1"]), ONE, factors=table(factor("400", 0, T0 + MINUTE // 2)))
+    (cell,) = cells_of(minutes(ONE, ["10", "10.1"]), ONE, known=facts(factor("400", 0, T0 + MINUTE // 2)))
     assert [row.co2e_g for row in cell.figures] == [20, None]
     assert cell.line.co2e_g is None
 
@@ -254,7 +255,7 @@ def test_a_first_leaf_of_1970_fills_no_half_century_with_cells() -> None:
 
 def test_a_meter_dead_for_longer_than_the_limit_starts_anew() -> None:
     schema = line(energy("m1.energy"), energy("m2.energy"))
-    projector = LineProjector(schemas=schemas(schema), factors=table(CONSTANT), max_gap_cells=4)
+    projector = LineProjector(schemas=schemas(schema), facts=facts(CONSTANT), max_gap_cells=4)
     rows: list[list[str | None]] = [["1", "1"], *([["2", None]] * 7), ["2", "9"], ["2", "9.5"]]
     made = {cell.line.start_ns: cell for one in minutes(schema, rows) for cell in projector.feed(one)}
     cells = [made[start] for start in sorted(made)]
@@ -266,7 +267,7 @@ def test_a_meter_dead_for_longer_than_the_limit_starts_anew() -> None:
 
 
 def test_leaves_that_are_too_far_apart_are_one_cell_without_energy() -> None:
-    projector = LineProjector(schemas=schemas(ONE), factors=table(CONSTANT), max_gap_cells=4)
+    projector = LineProjector(schemas=schemas(ONE), facts=facts(CONSTANT), max_gap_cells=4)
     times = [0, 4, 9, 10]
     cells = [cell for n, t in enumerate(times) for cell in projector.feed(leaf(ONE, n, T0 + t * MINUTE, [f"{t / 10}"]))]
     assert energies(cells) == [100_000] * 4 + [None, 100_000]
@@ -277,7 +278,7 @@ def test_leaves_that_are_too_far_apart_are_one_cell_without_energy() -> None:
 @pytest.mark.parametrize("wrong", [line(energy(), name="other"), line(energy(), energy()), line(energy(unit="gal"))])
 def test_a_leaf_that_no_schema_explains_is_refused_and_changes_nothing(wrong: LineSchema) -> None:
     known = schemas(ONE) if wrong.name == "other" else schemas(ONE, wrong)
-    projector = LineProjector(schemas=known, factors=table(CONSTANT))
+    projector = LineProjector(schemas=known, facts=facts(CONSTANT))
     projector.feed(leaf(ONE, 1, T0, ["10"]))
     with pytest.raises(TrustError) as caught:
         projector.feed(leaf(wrong, 2, T0 + MINUTE, ["10.1"] * len(wrong.columns)))
@@ -287,15 +288,15 @@ def test_a_leaf_that_no_schema_explains_is_refused_and_changes_nothing(wrong: Li
 
 def test_a_new_factor_changes_only_the_cells_that_it_touches() -> None:
     old = [factor("400", T0, T0 + 2 * MINUTE), factor("500", T0 + 2 * MINUTE, T0 + 9 * MINUTE)]
-    factors = table(*old)
+    known = facts(*old)
     leaves = minutes(ONE, ["0", "0.1", "0.2", "0.3", "0.4"])
-    before = cells_of(leaves, ONE, factors=factors)
+    before = cells_of(leaves, ONE, known=known)
     new = factor("450", T0, T0 + 2 * MINUTE, supersedes=old[0].version)
-    factors.add(FactorLeaf(factor=new, index=7, hash=bytes(32)))
-    touched = figures_for(leaves, schemas=schemas(ONE), factors=factors, start_ns=new.start_ns, end_ns=new.end_ns)
+    known.add_factor(FactorLeaf(factor=new, index=7, hash=bytes(32)))
+    touched = figures_for(leaves, schemas=schemas(ONE), facts=known, start_ns=new.start_ns, end_ns=new.end_ns)
     assert [cell.line.start_ns for cell in touched] == [T0, T0 + MINUTE]
     assert [row.factor_leaf_index for row in rows_of(touched)] == [7, 7]
-    after = cells_of(leaves, ONE, factors=factors)
+    after = cells_of(leaves, ONE, known=known)
     assert [*touched, *before[2:]] == after
 
 
@@ -325,7 +326,7 @@ def histories(draw: st.DrawFn) -> list[IntervalLeaf]:
     return leaves
 
 
-FACTORS = table(
+FACTORS = facts(
     factor("400", T0, T0 + 3 * MINUTE + 1), factor("333.3333", T0 + 3 * MINUTE + 1, T0 + 7 * MINUTE), factor("1", 0, T0)
 )
 BOTH: Mapping[bytes, LineSchema] = schemas(MAKE, SWAP)
@@ -335,21 +336,21 @@ BOTH: Mapping[bytes, LineSchema] = schemas(MAKE, SWAP)
 @given(histories())
 def test_a_projector_may_start_anew_at_any_clean_leaf(leaves: list[IntervalLeaf]) -> None:
     """What comes after a clean leaf rests on nothing older and changes nothing older: an export may end there too."""
-    projector = LineProjector(schemas=BOTH, factors=FACTORS)
+    projector = LineProjector(schemas=BOTH, facts=FACTORS)
     for place, one in enumerate(leaves):
         projector.feed(one)
         if projector.clean:
-            whole = project(leaves, schemas=BOTH, factors=FACTORS)
-            rest = project(leaves[place:], schemas=BOTH, factors=FACTORS)
+            whole = project(leaves, schemas=BOTH, facts=FACTORS)
+            rest = project(leaves[place:], schemas=BOTH, facts=FACTORS)
             assert rest == {start: cell for start, cell in whole.items() if start >= one.interval.t_ns}
-            until = project(leaves[: place + 1], schemas=BOTH, factors=FACTORS)
+            until = project(leaves[: place + 1], schemas=BOTH, facts=FACTORS)
             assert until == {start: cell for start, cell in whole.items() if start < one.interval.t_ns}
 
 
 @settings(max_examples=150)
 @given(histories())
 def test_cells_tile_the_time_and_lines_sum_their_rows(leaves: list[IntervalLeaf]) -> None:
-    cells = list(project(leaves, schemas=BOTH, factors=FACTORS).values())
+    cells = list(project(leaves, schemas=BOTH, facts=FACTORS).values())
     assert all(a.line.end_ns == b.line.start_ns for a, b in pairwise(cells))
     for cell in cells:
         booked = [row for row in cell.figures if row.energy_mwh is not None]
@@ -368,9 +369,9 @@ def test_what_is_booked_between_two_readings_is_their_difference_wherever_factor
 ) -> None:
     """Rows that rest on the same two leaves sum to the same energy with any factors, or none."""
     sums = []
-    for factors in (FACTORS, FactorTable()):
+    for known in (FACTORS, facts()):
         by_leaves: dict[tuple[str, int | None, int], int] = {}
-        for row in rows_of(list(project(leaves, schemas=BOTH, factors=factors).values())):
+        for row in rows_of(list(project(leaves, schemas=BOTH, facts=known).values())):
             if row.energy_mwh is not None:
                 key = (row.meter, row.start_leaf_index, row.end_leaf_index)
                 by_leaves[key] = by_leaves.get(key, 0) + row.energy_mwh

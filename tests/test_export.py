@@ -19,7 +19,7 @@ from tests.export_site import (
     lines_of,
     subject,
 )
-from tests.line_leaves import CONSTANT, MINUTE, SECOND, T0, energy, leaf, line, minutes, schemas, table
+from tests.line_leaves import CONSTANT, MINUTE, SECOND, T0, energy, facts, leaf, line, minutes, schemas
 
 LEDGER = "ledger/leaves.jsonl"
 
@@ -91,14 +91,14 @@ def test_the_same_leaves_give_the_same_rows_as_the_ledger_computes() -> None:
         held = SITE.gateways[gateway].intervals[schema.name]
         shown = [str(Decimal(n) / 8 * 3) if schema is PACKER else str(n * 100) for n in range(8)]
         leaves = [leaf(schema, index, T0 + n * MINUTE, [shown[n]]) for n, index in enumerate(held)]
-        cells = project(leaves, schemas=schemas(schema), factors=table(CONSTANT)).values()
+        cells = project(leaves, schemas=schemas(schema), facts=facts(CONSTANT)).values()
         line = next(line for line in verify(FILES).lines if line.line == schema.name)
         assert line.totals.energy_mwh == sum(cell.line.energy_mwh or 0 for cell in cells)
 
 
 def test_a_name_that_a_spreadsheet_would_take_for_a_formula_is_written_as_text() -> None:
     schema = line(energy('=HYPERLINK("http://x")', serial="+1", meter_class="-", unit="Wh"), name="@line")
-    held = project(minutes(schema, ["-5", "-4"]), schemas=schemas(schema), factors=table(CONSTANT))
+    held = project(minutes(schema, ["-5", "-4"]), schemas=schemas(schema), facts=facts(CONSTANT))
     (row,) = csv.DictReader([header(), *rows_of_cells(held.values())])
     assert (row["meter_id"], row["meter_serial"]) == ('\'=HYPERLINK("http://x")', "'+1")
     assert (row["meter_class"], row["line_id"], row["register_start"]) == ("'-", "'@line", "-5")

@@ -50,7 +50,7 @@ def test_units_are_converted_exactly() -> None:
 
 def test_the_demonstration_file_says_400_g_for_zone_demo() -> None:
     (one,) = parse_factors(DEMO.read_text(encoding="utf-8"), name="factors-demo.toml")
-    assert one.key == ("demo", "DEMO", "average", "lifecycle")
+    assert one.key == ("demo", "DEMO", "average", "lifecycle", "")
     assert one.g_per_kwh == 400
     assert table(one).at("DEMO", T0) is not None
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from gateway.app.intervals import MOST_DIGITS, LineIntervals, missing
 from gateway.app.ticks import NS
 from gateway.codec.bodies import interval_body
-from gateway.codec.checks import check_body, to_interval
+from gateway.codec.checks import check_body
 from gateway.codec.leaves import MAX_HEADER, MAX_LEAF
+from gateway.codec.line_leaves import to_interval
 from gateway.codec.pack import unpack
 from gateway.model import Interval, LineColumn, LineSchema, Quality, Role, Sample
 

@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.codec.bodies import event_body, line_body
-from gateway.codec.checks import check_body, rows_of, to_factor, to_interval, to_schema
+from gateway.codec.checks import check_body, rows_of, to_schema
 from gateway.codec.leaves import MAX_HEADER, MAX_LEAF, Leaf, parse, seal
+from gateway.codec.ledger_leaves import to_factor
+from gateway.codec.line_leaves import to_interval
 from gateway.codec.pack import pack, unpack
 from gateway.errors import TrustError
 from gateway.model import Clock, ClockState, LineColumn, LineSchema, Role

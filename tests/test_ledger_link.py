@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from gateway.app.broker import free_port, running_broker
-from gateway.app.ledger import BEAT_S, run_ledger
+from gateway.app.ledger import BEAT_S
+from gateway.app.ledger_serve import run_ledger
 from gateway.app.metrics import read_metrics
 from gateway.codec.bodies import event_body
 from gateway.config import LedgerConfig, parse_ledger

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from gateway.carbon.emissions import IntervalLeaf, LineProjector, project
+from gateway.carbon.facts import Facts
 from gateway.carbon.figures import Cell, Totals
-from gateway.carbon.grid.table import FactorTable
 from gateway.errors import ConfigError
 from gateway.model import LineSchema
 from gateway.store import projections as book
 from gateway.store.projections import Connection, EventRow, GatewayState, IntervalRow, Projections, Slice
 from gateway.store.projections.tables import METADATA
-from tests.line_leaves import CONSTANT, MINUTE, T0, energy, factor, good, leaf, line, minutes, schemas, table
+from tests.line_leaves import CONSTANT, MINUTE, T0, energy, factor, facts, good, leaf, line, minutes, schemas
 
 FILLER = line(
     energy("m1.energy", rated_power_w=60_000, modulus=Decimal("4294967.2960"), serial="A", meter_class="B"),
@@ -42,15 +42,15 @@ def db(tmp_path: Path) -> Iterator[Projections]:
 
 def fill(connection: Connection, leaves: list[IntervalLeaf], schema: LineSchema = FILLER) -> None:
     """Write what a ledger writes for these leaves."""
-    made = table(*FACTORS)
-    projector, prev = LineProjector(schemas=schemas(schema), factors=made), None
+    made = facts(*FACTORS)
+    projector, prev = LineProjector(schemas=schemas(schema), facts=made), None
     for one in leaves:
         book.put_cells(connection, projector.feed(one))
         row = IntervalRow.of(one, line=schema.name, prev=prev, clean=projector.clean)
         book.put_intervals(connection, [row])
         prev = one.ref.index
     book.put_schema(connection, "gw1", 3, schema)
-    book.put_factors(connection, [found for zone in ("DEMO",) if (found := made.at(zone, T0))])
+    book.put_factors(connection, [found for zone in ("DEMO",) if (found := made.factors.at(zone, T0))])
     book.put_gateway(connection, GatewayState(gateway="gw1", size=51, receipt="a note\n"))
     book.put_events(
         connection, [EventRow.of("gw1", 7, {"what": "device.down", "t": T0, "about": {"b": 1, "a": b"\1"}})]
@@ -68,7 +68,7 @@ def test_cells_come_back_as_they_were_written(db: Projections) -> None:
     with db.reading() as connection:
         found = list(book.cells(connection, Slice()))
         rows = list(book.figures(connection, Slice()))
-    expected = list(project(LEAVES, schemas=schemas(FILLER), factors=table(*FACTORS)).values())
+    expected = list(project(LEAVES, schemas=schemas(FILLER), facts=facts(*FACTORS)).values())
     assert found == expected
     assert rows == [row for cell in expected for row in cell.figures]
 
@@ -110,14 +110,14 @@ def test_a_dump_shows_a_changed_digit(db: Projections) -> None:
 def test_a_cell_that_is_given_anew_replaces_all_its_rows(db: Projections) -> None:
     """A factor window that cut a cell in two is gone: so is the second row."""
 
-    def cells(factors: FactorTable) -> list[Cell]:
-        return list(project(LEAVES, schemas=schemas(FILLER), factors=factors).values())
+    def cells(known: Facts) -> list[Cell]:
+        return list(project(LEAVES, schemas=schemas(FILLER), facts=known).values())
 
-    cut = table(factor("1", 0, T0 + MINUTE // 2), factor("2", T0 + MINUTE // 2, 2**62))
+    cut = facts(factor("1", 0, T0 + MINUTE // 2), factor("2", T0 + MINUTE // 2, 2**62))
     with db.writing() as connection:
         book.put_cells(connection, cells(cut))
         assert len(list(book.figures(connection, Slice(end_ns=T0 + 1)))) == 4
-        book.put_cells(connection, cells(table(CONSTANT)))
+        book.put_cells(connection, cells(facts(CONSTANT)))
         assert len(list(book.figures(connection, Slice(end_ns=T0 + 1)))) == 2
 
 

@@ -18,11 +18,12 @@ MOST_LINES = 1000
 
 
 class LineHead(NamedTuple):
-    """What the sealer knows of a line. columns: how many samples an interval of it has."""
+    """What the sealer knows of a line. columns, context: how many samples, and columns of context, an interval has."""
 
     name: str
     columns: int
     period_s: int
+    context: int = 0
 
     def misfit(self, interval: Mapping[str, Any]) -> str:
         """Say what about a checked interval body does not fit this line, "" if it fits.
@@ -31,6 +32,8 @@ class LineHead(NamedTuple):
         """
         if len(interval["samples"]) != self.columns:
             return f"got {len(interval['samples'])} samples, want {self.columns}, as line {self.name!r} has counters"
+        if len(interval.get("context", ())) != self.context:
+            return f"got {len(interval.get('context', ()))} columns of context, want {self.context}"
         if interval["t"] % (self.period_s * 1_000_000_000):
             return f"t: got {interval['t']}, want a multiple of {self.period_s} s, the period of line {self.name!r}"
         return ""
@@ -82,7 +85,9 @@ class Heads:
             and type(self.lines) is dict
             and all(type(count) is int and 0 <= count < 2**63 for count in counts)
             and all(type(index) is int and 0 <= index < size for index in self.lines.values())
-            and all(tuple(map(type, line)) == (str, int, int) and line.period_s > 0 for line in self.line_of.values())
+            and all(
+                tuple(map(type, line)) == (str, int, int, int) and line.period_s > 0 for line in self.line_of.values()
+            )
             and all(head.fits() for head in self.agents.values())
         )
 
@@ -99,7 +104,8 @@ class Heads:
     def adopt(self, schema: LineSchema) -> None:
         """Note that a line's intervals name this schema from here on, and none before it."""
         self.line_of = {known: of for known, of in self.line_of.items() if of.name != schema.name}
-        self.line_of[schema.id.hex()] = LineHead(schema.name, len(schema.columns), schema.period_s)
+        head = LineHead(schema.name, len(schema.columns), schema.period_s, len(schema.context))
+        self.line_of[schema.id.hex()] = head
 
     def has_room_for(self, schema: LineSchema) -> bool:
         """Return whether there may be such a line: their number has a bound, whatever collect sends."""

@@ -3,30 +3,32 @@
 Messages that wait together are committed together: one fsync, one cosignature a gateway, one receipt.
 """
 
-import asyncio
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.accept import GatewayCopy
-from gateway.app.backoff import attempt
+from gateway.app.duties import duties_of
 from gateway.app.factorfile import FactorFile
 from gateway.app.keys import read_signer, read_verifier
-from gateway.app.logs import start_logs
-from gateway.app.metrics import counter, gauge, serve_metrics
+from gateway.app.metrics import counter, gauge
 from gateway.app.ownlog import OwnLog
 from gateway.app.projector import Projector
 from gateway.app.verdicts import Accepted, Committed
+from gateway.carbon.facts import Facts
+from gateway.clock import WallClock
 from gateway.codec.bodies import accepted_body, factor_body
+from gateway.codec.leaves import CHAINED
+from gateway.codec.pack import unpack
 from gateway.config import LedgerConfig
-from gateway.errors import LinkError, TrustError
-from gateway.north.mqtt import Endpoint, Link, gateway_of, log_topic, receipt_topic
+from gateway.errors import TrustError
+from gateway.model import Factor
+from gateway.store import projections as tables
 from gateway.store.files import Files, RealFiles
-from gateway.store.projections import Projections
+from gateway.store.projections import Projections, chain_of
 from gateway.store.segments import Log, StoreFull
 from gateway.tlog.note import SignatureKind
 
@@ -62,8 +64,9 @@ class LedgerCounts:
 class Ledger:
     """All that the ledger knows, without sockets: accept any number of messages, then commit.
 
-    files: how a log's folder is opened. Raises LogError when a log cannot be trusted, ConfigError for a useless key,
-    StoreFull when there is no room to start.
+    files: how a log's folder is opened. clock: the time; a simulation brings its own.
+    Raises LogError when a log cannot be trusted, ConfigError for a useless key, StoreFull when there is no room to
+    start.
     """
 
     def __init__(
@@ -73,8 +76,10 @@ class Ledger:
         counts: LedgerCounts,
         log: FilteringBoundLogger,
         files: Callable[[Path], Files] = RealFiles,
+        clock: WallClock | None = None,
     ) -> None:
         self.counts, self._log = counts, log
+        self.clock = clock or WallClock()
         signer = read_signer(config.ledger.key, "ledger.key", name=config.origin)
         keys = {
             gateway: read_verifier(
@@ -83,10 +88,13 @@ class Ledger:
             for gateway, section in config.gateways.items()
         }
         folder = config.ledger.state
-        self.own = OwnLog(Log.open(files(folder / "own"), origin=config.origin), signer=signer)
+        self.own = OwnLog(Log.open(files(folder / "own"), origin=config.origin), signer=signer, clock=self.clock)
         self.copies = {
             gateway: GatewayCopy(
-                Log.open(files(folder / "gateways" / gateway), origin=key.name), key=key, cosigner=signer.cosigner()
+                Log.open(files(folder / "gateways" / gateway), origin=key.name),
+                key=key,
+                cosigner=signer.cosigner(),
+                time_s=lambda: self.clock.read().t_ns / 1e9,
             )
             for gateway, key in keys.items()
         }
@@ -100,6 +108,17 @@ class Ledger:
         self._is_behind = False
         self._settle({})
         self.load_factors()
+        self.duties = duties_of(config, self, log)
+
+    @property
+    def facts(self) -> Facts:
+        """What is in force."""
+        return self._projector.facts
+
+    @property
+    def book(self) -> Projections:
+        """The tables, to read."""
+        return self._book
 
     def close(self) -> None:
         """Give everything back. What was not committed is gone."""
@@ -130,13 +149,31 @@ class Ledger:
         """Seal what is new in the factor file, if it has changed; return how many versions that was."""
         if self._is_behind:
             return 0  # what is in force is not known until the tables are up to date
-        news = self._factors.news(self._projector.news)
+        return self._enforce(self._factors.news(self._projector.news))
+
+    def offer(self, factors: Sequence[Factor]) -> int:
+        """Seal what is new among factors, compute what they touch; return how many. Raises ConfigError."""
+        return 0 if self._is_behind else self._enforce(self._projector.news(factors))
+
+    def _enforce(self, news: Sequence[Factor]) -> int:
         for factor in news:
             self.own.append("factor", factor_body(factor))
         if news:
             self._settle({})
             self._log.info("ledger.factors", versions=len(news))
         return len(news)
+
+    def seal(self, kind: str, body: bytes) -> int | None:
+        """Seal a leaf in our own log and compute with it; return its index, None where there is no room."""
+        if self._is_behind:
+            return None
+        prev = None
+        if kind in CHAINED:
+            with self._book.reading() as connection:
+                prev = tables.newest_of_chain(connection, kind, chain_of(kind, unpack(body)))
+        index = self.own.append(kind, body, prev)
+        self._settle({})
+        return None if self._is_behind else index
 
     # ---- messages
 
@@ -223,76 +260,10 @@ class Ledger:
         if self._is_behind:
             self._settle({})
         self.load_factors()
+        self.look()
 
-
-async def run_ledger(config: LedgerConfig) -> None:
-    """Run the ledger until it is cancelled. Raises LogError when a log cannot be trusted."""
-    log = start_logs("ledger")
-    counts = LedgerCounts()
-    with closing(Ledger(config, counts=counts, log=log)) as ledger:
-        socket = config.ledger.state / "run" / "ledger.metrics.sock"
-        metrics = await serve_metrics("ledger", counts, socket=socket, address=config.ledger.metrics)
-        log.info("ledger.ready", gateways=sorted(ledger.copies))
-        try:
-            await _serve(config, ledger, counts, log)
-        finally:
-            for server in metrics:
-                server.close()
-
-
-async def _serve(config: LedgerConfig, ledger: Ledger, counts: LedgerCounts, log: FilteringBoundLogger) -> None:
-    section = config.broker
-    host, _, port = section.broker.rpartition(":")
-    endpoint = Endpoint(host=host, port=int(port), ca=section.ca, cert=section.cert, key=section.key)
-
-    async def session() -> None:
-        async with Link(endpoint, client_id=config.origin.replace("/", "-")) as link:
-            counts.reconnects, counts.connected = counts.reconnects + 1, 1
-            log.info("ledger.connected", broker=section.broker)
-            for gateway in ledger.copies:
-                await link.subscribe(log_topic(gateway))
-            await _exchange(link, ledger, counts)
-
-    wait_s, is_down = 0.2, False
-    while True:
-        try:
-            await attempt(session(), name="ledger.session")
-        except* LinkError as e:
-            if counts.connected:
-                wait_s, is_down = 0.2, False
-            if not is_down:
-                log.warning("ledger.disconnected", why=str(e.exceptions[0]))
-        counts.connected, is_down = 0, True
-        await asyncio.sleep(wait_s)
-        wait_s = min(wait_s * 2, 10.0)
-
-
-async def _exchange(link: Link, ledger: Ledger, counts: LedgerCounts) -> None:
-    """Take messages as they come, in groups; publish the receipts. Ends by LinkError."""
-    waiting: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(MOST_MESSAGES)
-
-    async def listen() -> None:
-        async for arrived in link:
-            if (gateway := gateway_of(arrived.topic)) is not None:
-                await waiting.put((gateway, arrived.payload))
-
-    async def work() -> None:
-        while True:
-            group = [await waiting.get()]
-            while not waiting.empty() and len(group) < MOST_MESSAGES:
-                group.append(waiting.get_nowait())
-            receipts = {gateway: receipt for gateway, payload in group if (receipt := ledger.take(gateway, payload))}
-            receipts |= ledger.commit()
-            for gateway, receipt in receipts.items():
-                await link.publish(receipt_topic(gateway), receipt)
-                counts.receipts += 1
-
-    async def beat() -> None:
-        while True:
-            await asyncio.sleep(BEAT_S)
-            ledger.beat()
-
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(listen(), name="ledger.listen")
-        tasks.create_task(work(), name="ledger.work")
-        tasks.create_task(beat(), name="ledger.beat")
+    def look(self) -> None:
+        """Let each duty do what is due."""
+        now_ns = self.clock.read().t_ns
+        for duty in self.duties:
+            duty.look(now_ns)

@@ -29,9 +29,9 @@ class OwnLog:
         self.append("event", event_body("ledger.started", self._clock.read().t_ns, {"log_size": log.durable}))
         self.commit()
 
-    def append(self, kind: str, body: bytes) -> int:
-        """Add a leaf and return its index; durable after `commit`."""
-        return self.log.append(seal(kind, body, clock=self._clock.read()))
+    def append(self, kind: str, body: bytes, prev: int | None = None) -> int:
+        """Add a leaf and return its index; durable after `commit`. prev: of a chained kind, the one before it."""
+        return self.log.append(seal(kind, body, clock=self._clock.read(), prev=prev))
 
     def event(self, what: str, about: dict[str, str | int]) -> int:
         """Add an event leaf."""

@@ -4,27 +4,23 @@ The database says how far each log is projected; whatever the logs hold beyond i
 it may lag, or be deleted, and comes out the same.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from gateway.app.factbook import OWN, FactBook, leaves_of
 from gateway.app.verdicts import Committed
 from gateway.carbon.emissions import IntervalLeaf, LineProjector, figures_for
 from gateway.carbon.energy import LeafRef
-from gateway.carbon.exact import utc
+from gateway.carbon.facts import Facts, Touched
 from gateway.carbon.figures import Cell
-from gateway.carbon.grid.table import FactorLeaf, FactorTable
-from gateway.codec.checks import to_factor, to_interval, to_schema
-from gateway.codec.leaves import Leaf, parse
-from gateway.errors import ConfigError, TrustError
+from gateway.codec.checks import to_schema
+from gateway.codec.leaves import Leaf
+from gateway.codec.line_leaves import to_interval
+from gateway.errors import TrustError
 from gateway.model import Factor, LineSchema
 from gateway.store import projections as tables
-from gateway.store.projections import Connection, EventRow, GatewayState, IntervalRow, Projections
+from gateway.store.projections import Connection, EventRow, GatewayState, IntervalRow, Projections, Slice
 from gateway.store.segments import Log
-
-OWN = ""
-"""The ledger's own log, where the tables name a gateway."""
-
-_READ_BYTES = 4 << 20
 
 
 @dataclass(slots=True)
@@ -41,24 +37,32 @@ class Projector:
     """Writes the tables. One transaction a flush; what it raises leaves the tables as they were.
 
     rows: rows, changes and frames of readings seen.
-    unusable: interval, schema and factor leaves that do not fit; they enter no figure.
     """
 
     def __init__(self, book: Projections, *, own: Log, copies: Mapping[str, Log]) -> None:
         self._book, self._own = book, own
         self._gateways = {name: _Gateway(log=log) for name, log in copies.items()}
-        self._factors = FactorTable()
+        self._facts = FactBook(own)
         self._own_size = 0
-        self.rows = self.unusable = 0
+        self.rows = self._unusable = 0
         with book.reading() as connection:
             self._load(connection)
+
+    @property
+    def facts(self) -> Facts:
+        """What is in force."""
+        return self._facts.facts
+
+    @property
+    def unusable(self) -> int:
+        """How many leaves did not fit."""
+        return self._unusable + self._facts.unusable
 
     # ---- at the start
 
     def _load(self, connection: Connection) -> None:
         """Take up where the tables stand."""
-        for leaf in tables.factors(connection):
-            self._factors.add(leaf)
+        self._facts.load(connection)
         for state in tables.gateways(connection):
             if state.gateway == OWN:
                 self._own_size = state.size
@@ -77,7 +81,7 @@ class Projector:
         span = tables.settled_range(connection, name, line, start_ns=2**63 - 2, end_ns=2**63 - 1)
         first = 0 if span is None else span[0]
         for row in tables.intervals(connection, name, line, first=first, last=last):
-            for index, leaf in _leaves(gateway.log, row.leaf_index, row.leaf_index + 1):
+            for index, leaf in leaves_of(gateway.log, row.leaf_index, row.leaf_index + 1):
                 self._feed(name, index, leaf)
 
     def catch_up(self) -> None:
@@ -95,72 +99,61 @@ class Projector:
         gateway = self._gateways[name]
         while gateway.size < size:
             stop = min(gateway.size + 4096, size)
-            self._project(name, _leaves(gateway.log, gateway.size, stop), size=stop, receipt=receipt)
+            self._project(name, leaves_of(gateway.log, gateway.size, stop), size=stop, receipt=receipt)
 
-    # ---- factors and events of the ledger's own log
+    # ---- the ledger's own log
 
     def news(self, factors: Iterable[Factor]) -> Sequence[Factor]:
-        """Return those that are not in force yet, each naming the version that it supersedes.
-
-        Raises ConfigError for a window that overlaps another in force: leaves are for ever, and one that cannot come
-        in force has no place in the log.
-        """
-        news = []
-        for factor in factors:
-            held = self._factors.in_force(factor)
-            if held is None and self._factors.overlaps(factor):
-                window = f"{'/'.join(factor.key)} from {utc(factor.start_ns)} to {utc(factor.end_ns)}"
-                raise ConfigError(f"factors: got {window}, want the window in force, or one beside it")
-            if held is None:
-                news.append(factor)
-            elif held.factor.version != factor.version:
-                news.append(replace(factor, supersedes=held.factor.version))
-        return news
+        """Return those that are not in force yet: see FactBook.news."""
+        return self._facts.news(factors)
 
     def _project_own(self, connection: Connection) -> None:
-        changed: list[Factor] = []
-        for index, leaf in _leaves(self._own, self._own_size, self._own.durable):
-            if leaf.kind == "event":
-                tables.put_events(connection, [EventRow.of(OWN, index, leaf.body)])
-            elif leaf.kind == "factor" and (placed := self._enforce(index, leaf)) is not None:
-                tables.put_factors(connection, [placed])
-                changed.append(placed.factor)
-        for name, line in tables.lines(connection) if changed else ():
-            for factor in changed:
-                tables.put_cells(connection, self._again(connection, name, line, factor))
+        touched = [
+            self._facts.project(connection, index, leaf)
+            for index, leaf in leaves_of(self._own, self._own_size, self._own.durable)
+        ]
+        for window in filter(None, touched):
+            self._restate(connection, window)
         self._own_size = self._own.durable
         receipt = self._own.checkpoint
         state = GatewayState(gateway=OWN, size=self._own_size, receipt=receipt.decode() if receipt else None)
         tables.put_gateway(connection, state)
 
-    def _enforce(self, index: int, leaf: Leaf) -> FactorLeaf | None:
-        """Put a factor leaf in force; None when that changes nothing, or the leaf does not fit."""
-        try:
-            placed = FactorLeaf(factor=to_factor(leaf.body), index=index, hash=self._own.leaf_hash(index))
-            return placed if self._factors.add(placed) else None
-        except TrustError:
-            self.unusable += 1
-            return None
+    def _restate(self, connection: Connection, touched: Touched) -> None:
+        """Write the cells that a new fact may change anew, and only these."""
+        for name, line in tables.lines(connection):
+            if name not in self._gateways or touched.gateway not in {None, name} or touched.line not in {None, line}:
+                continue
+            if touched.zone is not None and not self._is_in(name, line, touched.zone):
+                continue
+            where = Slice(start_ns=touched.start_ns, end_ns=touched.end_ns, gateway=name, line=line)
+            span = tables.cell_span(connection, where)
+            if span is None:
+                continue
+            tables.delete_cells(connection, name, line, *span)
+            tables.put_cells(connection, self._again(connection, name, line, *span))
+            open_ns = self._gateways[name].lines[line].open_ns if line in self._gateways[name].lines else None
+            if open_ns is not None and open_ns < span[1]:
+                del self._gateways[name].lines[line]
+                self._resume(connection, name, line)
 
-    def _again(self, connection: Connection, name: str, line: str, factor: Factor) -> Sequence[Cell]:
-        """Return a line's cells in a factor's window anew."""
-        span = tables.settled_range(connection, name, line, start_ns=factor.start_ns, end_ns=factor.end_ns)
-        if span is None or name not in self._gateways:
+    def _is_in(self, name: str, line: str, zone: str) -> bool:
+        """Return whether a line stands, or ever stood, in a grid zone."""
+        return any(one.name == line and one.zone == zone for one in self._gateways[name].schemas.values())
+
+    def _again(self, connection: Connection, name: str, line: str, start_ns: int, end_ns: int) -> Sequence[Cell]:
+        """Return a line's cells in a window anew."""
+        span = tables.settled_range(connection, name, line, start_ns=start_ns, end_ns=end_ns)
+        if span is None:
             return ()
         gateway = self._gateways[name]
         rows = tables.intervals(connection, name, line, first=span[0], last=span[1])
         leaves = (
             self._placed(name, index, leaf, gateway.schemas[row.schema_id])
             for row in rows
-            for index, leaf in _leaves(gateway.log, row.leaf_index, row.leaf_index + 1)
+            for index, leaf in leaves_of(gateway.log, row.leaf_index, row.leaf_index + 1)
         )
-        return figures_for(
-            leaves,
-            schemas=gateway.schemas,
-            factors=self._factors,
-            start_ns=factor.start_ns,
-            end_ns=factor.end_ns,
-        )
+        return figures_for(leaves, schemas=gateway.schemas, facts=self._facts.facts, start_ns=start_ns, end_ns=end_ns)
 
     # ---- gateways' leaves
 
@@ -210,34 +203,19 @@ class Projector:
         gateway = self._gateways[name]
         schema = gateway.schemas.get(leaf.body["schema"])
         if schema is None or (leaf.prev is not None and leaf.prev >= index):
-            self.unusable += 1
+            self._unusable += 1
             return None
         if schema.name not in gateway.lines:
-            gateway.lines[schema.name] = LineProjector(schemas=gateway.schemas, factors=self._factors)
+            gateway.lines[schema.name] = LineProjector(schemas=gateway.schemas, facts=self._facts.facts)
         projector = gateway.lines[schema.name]
         try:
             placed = self._placed(name, index, leaf, schema)
             cells = projector.feed(placed)
         except TrustError:
-            self.unusable += 1
+            self._unusable += 1
             return None
         return IntervalRow.of(placed, line=schema.name, prev=leaf.prev, clean=projector.clean), cells
 
     def _placed(self, name: str, index: int, leaf: Leaf, schema: LineSchema) -> IntervalLeaf:
         ref = LeafRef(index=index, hash=self._gateways[name].log.leaf_hash(index), clock=leaf.clock)
         return IntervalLeaf(gateway=name, ref=ref, interval=to_interval(leaf.body, schema))
-
-
-def _leaves(log: Log, first: int, stop: int) -> Iterator[tuple[int, Leaf]]:
-    """Yield the leaves that can be read, with their indices."""
-    while first < stop:
-        bodies = log.read(first, _READ_BYTES, stop)
-        for index, body in enumerate(bodies, first):
-            if body is None:
-                continue
-            try:
-                leaf = parse(body)
-            except TrustError:
-                continue  # said when it was accepted (app/accept.py); part of the log, of no figure
-            yield index, leaf
-        first += len(bodies)

@@ -6,8 +6,11 @@ from decimal import Decimal
 
 from gateway.carbon.energy import Booking, Flag, LeafRef, Nothing
 from gateway.carbon.exact import shifted, times, total
+from gateway.carbon.facts import Facts
 from gateway.carbon.figures import Cell, Figure, Flags, LineFigure, units_of
-from gateway.carbon.grid.table import FactorTable, Span
+from gateway.carbon.grid.table import Span
+from gateway.carbon.hierarchy import Account, accounts_of
+from gateway.carbon.setting import Setting
 from gateway.model import ClockState, LineColumn, LineSchema, Role
 
 Key = tuple[Role, str]
@@ -22,6 +25,7 @@ class OpenCell:
     end_ns: int
     schema: LineSchema
     leaf: LeafRef
+    setting: Setting
     said: dict[Key, Booking | Nothing]
 
 
@@ -35,18 +39,19 @@ def co2e_g(energy_mwh: int, g_per_kwh: Decimal) -> Decimal:
     return shifted(times(g_per_kwh, energy_mwh), -6)
 
 
-def finish(cell: OpenCell, gateway: str, factors: FactorTable) -> Cell:
-    """Return what a cell says, with the factors in force."""
-    schema = cell.schema
-    meters = [column for column in schema.columns if column.role == Role.ENERGY]
-    spans = tuple(factors.spans(schema.zone, cell.start_ns, cell.end_ns))
-    figures = tuple(figure for column in meters for figure in _figures(cell, column, gateway, spans))
+def finish(cell: OpenCell, gateway: str, facts: Facts) -> Cell:
+    """Return what a cell says, with the facts in force."""
+    schema, plan = cell.schema, facts.plan_at(cell.start_ns)
+    accounts = accounts_of(plan.plan.line(gateway, schema.name), schema.columns)
+    spans = tuple(facts.factors.spans(schema.zone, cell.start_ns, cell.end_ns))
+    figures = tuple(figure for account in accounts for figure in _figures(cell, account, gateway, spans, plan.sha256))
     booked = [figure for figure in figures if figure.energy_mwh is not None]
     known = [figure.co2e_g for figure in booked if figure.co2e_g is not None]
-    meters_booked = sum(isinstance(cell.said[key_of(column)], Booking) for column in meters)
-    flags = {flag for said in cell.said.values() for flag in _flags(said, cell)}
+    said = [[cell.said[key_of(schema.columns[place])] for place in (*one.plus, *one.minus)] for one in accounts]
+    meters_booked = sum(all(isinstance(part, Booking) for part in parts) for parts in said)
+    flags = {flag for part in cell.said.values() for flag in _flags(part, cell)}
     flags |= {flag for figure in figures for flag in figure.flags}
-    if meters_booked < len(meters):
+    if meters_booked < len(accounts):
         flags.add(Flag.INCOMPLETE)
     line = LineFigure(
         gateway=gateway,
@@ -55,36 +60,43 @@ def finish(cell: OpenCell, gateway: str, factors: FactorTable) -> Cell:
         start_ns=cell.start_ns,
         end_ns=cell.end_ns,
         energy_mwh=sum(figure.energy_mwh or 0 for figure in booked) if booked else None,
-        meters=len(meters),
+        meters=len(accounts),
         meters_booked=meters_booked,
         co2e_g=total(known) if booked and len(known) == len(booked) else None,
         units_good=_units(cell, Role.COUNT_GOOD),
         units_total=_units(cell, Role.COUNT_TOTAL),
         flags=frozenset(flags),
         leaf_index=cell.leaf.index,
+        setting=cell.setting,
     )
     return Cell(line=line, figures=figures)
 
 
-def _figures(cell: OpenCell, column: LineColumn, gateway: str, spans: Sequence[Span]) -> Iterator[Figure]:
-    if isinstance(cell.said[key_of(column)], Nothing):
+def _figures(
+    cell: OpenCell, account: Account, gateway: str, spans: Sequence[Span], plan_sha256: str
+) -> Iterator[Figure]:
+    said = [cell.said[key_of(cell.schema.columns[place])] for place in (*account.plus, *account.minus)]
+    if any(isinstance(part, Nothing) for part in said):
         spans = [Span(start_ns=cell.start_ns, end_ns=cell.end_ns, leaf=None)]
     for span in spans:
-        yield _figure(cell, column, gateway, span)
+        yield _figure(cell, account, said, gateway=gateway, span=span, plan=plan_sha256)
 
 
-def _figure(cell: OpenCell, column: LineColumn, gateway: str, span: Span) -> Figure:
-    said, flags = cell.said[key_of(column)], set(_flags(cell.said[key_of(column)], cell))
-    start, end, energy_mwh = None, None, None
-    if isinstance(said, Booking):
-        start, end = said.start, said.end
-        energy_mwh = said.between(span.start_ns, span.end_ns)
-        if (span.start_ns, span.end_ns) != (start.t_ns, end.t_ns):
+def _figure(
+    cell: OpenCell, account: Account, parts: Sequence[Booking | Nothing], *, gateway: str, span: Span, plan: str
+) -> Figure:
+    column, said = cell.schema.columns[account.plus[0]], parts[0]
+    flags = {flag for part in parts for flag in _flags(part, cell)}
+    bookings = [part for part in parts if isinstance(part, Booking)]
+    energy_mwh = None
+    if len(bookings) == len(parts):
+        amounts = [booking.between(span.start_ns, span.end_ns) for booking in bookings]
+        energy_mwh = sum(amounts[: len(account.plus)]) - sum(amounts[len(account.plus) :])
+        if any((span.start_ns, span.end_ns) != (one.start.t_ns, one.end.t_ns) for one in bookings):
             flags.add(Flag.TIME_ESTIMATED)
         if span.leaf is None:
             flags.add(Flag.NO_FACTOR)
-    else:
-        start = said.base
+    start, end = (said.start, said.end) if isinstance(said, Booking) else (said.base, None)
     leaf = cell.leaf if end is None else end.leaf
     factor = None if span.leaf is None else span.leaf.factor
     return Figure(
@@ -115,6 +127,12 @@ def _figure(cell: OpenCell, column: LineColumn, gateway: str, span: Span) -> Fig
         start_leaf_index=None if start is None else start.leaf.index,
         end_leaf_index=leaf.index,
         leaf_hash=leaf.hash,
+        asset=account.asset,
+        kind=account.kind,
+        factor_updated_ns=None if factor is None else factor.updated_ns,
+        gwp_set="" if factor is None else factor.gwp_set,
+        setting=cell.setting,
+        plan_sha256=plan,
     )
 
 

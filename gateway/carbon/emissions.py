@@ -1,9 +1,10 @@
 """Leaves to figures: a pure function, the same in the ledger and in `wattseal verify`.
 
 A line's boundaries are the times of its interval leaves, and the grid's times between them where leaves are missing.
-Two boundaries that follow each other make a cell. Each counter books amounts between two of its readings; a cell takes
-its part by interpolation, so what was booked over a gap is spread over the gap's cells and sums exactly. A cell whose
-counters are not all settled may be given anew by a later leaf, and then replaces what was said of it.
+Two boundaries that follow each other make a cell, which is cut where the line's setting changes: a job, a shift. Each
+counter books amounts between two of its readings; a cell takes its part by interpolation, so what was booked over a
+gap is spread over the gap's cells and sums exactly. A cell whose counters are not all settled may be given anew by a
+later leaf, and then replaces what was said of it.
 
 - A leaf whose time is not after the newest one's, or is more than MAX_AHEAD_NS after the clock of its own seal, books
   nothing: its energy is in the next one's difference, and that figure says `clock_suspect`. So a clock that ran back,
@@ -34,8 +35,8 @@ from gateway.carbon.energy import (
     to_mwh,
     to_thousandths,
 )
+from gateway.carbon.facts import Facts
 from gateway.carbon.figures import Cell
-from gateway.carbon.grid.table import FactorTable
 from gateway.errors import TrustError
 from gateway.model import Interval, LineColumn, LineSchema, Quality, Role, Sample
 
@@ -58,24 +59,29 @@ class IntervalLeaf:
 class LineProjector:
     """One line's leaves, one at a time, to its cells. State in memory; the same leaves give the same cells.
 
-    schemas: the line's schemas by identifier; more may be added while this runs. factors: those in force.
+    schemas: the line's schemas by identifier; more may be added while this runs. facts: those in force.
     """
 
     def __init__(
         self,
         *,
         schemas: Mapping[bytes, LineSchema],
-        factors: FactorTable,
+        facts: Facts,
         max_gap_cells: int = MAX_GAP_CELLS,
     ) -> None:
         self._schemas = schemas
-        self._factors = factors
+        self._facts = facts
         self._max_gap_cells = max_gap_cells
         self._schema: LineSchema | None = None
         self._registers: dict[Key, Register] = {}
         self._open: list[OpenCell] = []
         self._last_ns: int | None = None
         self._passed_over = False
+
+    @property
+    def open_ns(self) -> int | None:
+        """Where the first cell starts that a later leaf may change; None where there is none."""
+        return self._open[0].start_ns if self._open else None
 
     @property
     def clean(self) -> bool:
@@ -96,13 +102,13 @@ class LineProjector:
             self._passed_over = True
             return ()
         self._adopt(schema)
-        new = self._cut(t_ns, schema, leaf.ref)
+        new = self._cut(leaf, schema)
         self._open += new
         changed = len(self._open) - len(new)
         for column, reading in zip(schema.columns, readings, strict=True):
             changed = min(changed, self._judge(column, reading, len(new)))
         self._last_ns, self._passed_over = t_ns, False
-        cells = tuple(finish(cell, leaf.gateway, self._factors) for cell in self._open[changed:])
+        cells = tuple(finish(cell, leaf.gateway, self._facts) for cell in self._open[changed:])
         self._close()
         return cells
 
@@ -147,16 +153,28 @@ class LineProjector:
                 registers[key] = _register(column, Flag.NO_VALUE if old is None else Flag.REPLACED)
         self._registers, self._schema = registers, schema
 
-    def _cut(self, t_ns: int, schema: LineSchema, ref: LeafRef) -> list[OpenCell]:
+    def _cut(self, leaf: IntervalLeaf, schema: LineSchema) -> list[OpenCell]:
         if self._last_ns is None:
             return []
+        t_ns, told = leaf.interval.t_ns, leaf.interval.context
         period_ns = schema.period_s * 1_000_000_000
         inner = range((self._last_ns // period_ns + 1) * period_ns, t_ns, period_ns)
         if len(inner) >= self._max_gap_cells:
             self._registers = {key_of(column): _register(column, Flag.GAP_TOO_LONG) for column in schema.columns}
             inner = range(0)
         bounds = pairwise([self._last_ns, *inner, t_ns])
-        return [OpenCell(start_ns=start, end_ns=end, schema=schema, leaf=ref, said={}) for start, end in bounds]
+        return [
+            OpenCell(
+                start_ns=piece.start_ns,
+                end_ns=piece.end_ns,
+                schema=schema,
+                leaf=leaf.ref,
+                setting=piece.setting,
+                said={},
+            )
+            for start, end in bounds
+            for piece in self._facts.pieces(leaf.gateway, schema, start, end, told)
+        ]
 
     def _judge(self, column: LineColumn, reading: Reading | None, new: int) -> int:
         """Give one column's reading to its register; return the place of the first open cell that gained by it."""
@@ -183,11 +201,9 @@ class LineProjector:
         del self._open[: self._place(min(waits)) if waits else len(self._open)]
 
 
-def project(
-    leaves: Iterable[IntervalLeaf], *, schemas: Mapping[bytes, LineSchema], factors: FactorTable
-) -> dict[int, Cell]:
+def project(leaves: Iterable[IntervalLeaf], *, schemas: Mapping[bytes, LineSchema], facts: Facts) -> dict[int, Cell]:
     """Return one line's cells by their start, in order of time. Raises TrustError as LineProjector does."""
-    projector = LineProjector(schemas=schemas, factors=factors)
+    projector = LineProjector(schemas=schemas, facts=facts)
     cells = {cell.line.start_ns: cell for leaf in leaves for cell in projector.feed(leaf)}
     return dict(sorted(cells.items()))
 
@@ -196,15 +212,15 @@ def figures_for(
     leaves: Iterable[IntervalLeaf],
     *,
     schemas: Mapping[bytes, LineSchema],
-    factors: FactorTable,
+    facts: Facts,
     start_ns: int,
     end_ns: int,
 ) -> tuple[Cell, ...]:
-    """Return the cells that overlap [start_ns, end_ns), as when a factor of this window has changed.
+    """Return the cells that overlap [start_ns, end_ns), as when a fact of this window has changed.
 
     leaves: of one line, from a clean one at or before the window to one after which the window's cells are settled.
     """
-    cells = project(leaves, schemas=schemas, factors=factors).values()
+    cells = project(leaves, schemas=schemas, facts=facts).values()
     return tuple(cell for cell in cells if cell.line.start_ns < end_ns and start_ns < cell.line.end_ns)
 
 

@@ -10,12 +10,15 @@ from decimal import Decimal
 
 from gateway.carbon.energy import UNIT_PLACES, Flag
 from gateway.carbon.exact import ratio, shifted, times, total
+from gateway.carbon.setting import NO_SETTING, Setting
 
-CALC_VERSION = "1"
+CALC_VERSION = "2"
 """Raised whenever the same leaves would give another figure."""
 
-SCOPE = "2"
 METHOD = "LB"
+
+METER, REMAINDER, VIRTUAL, MODELLED = "meter", "remainder", "virtual", "modelled"
+"""Kinds of figures."""
 
 Flags = frozenset[Flag]
 
@@ -30,6 +33,10 @@ class Figure:
         measured, in the register's unit; they lie outside of [start_ns, end_ns) where it was spread or split. Where
         nothing was booked: the newest reading that was believed, and the leaf at or after the cell's end.
     leaf_hash, clock_state, clock_offset_ms: of the end leaf.
+    asset: what the meter stands for. kind: meter; remainder, what a main meter counts and its sub-meters do not;
+        virtual, a sum and difference of meters; or modelled, where there is no meter. Registers and leaves are then
+        those of the first meter in it.
+    setting: what the line was doing. plan_sha256: of the plan in force, "" for none.
     """
 
     gateway: str
@@ -59,12 +66,22 @@ class Figure:
     start_leaf_index: int | None
     end_leaf_index: int
     leaf_hash: bytes
+    asset: str = ""
+    kind: str = METER
+    scope: str = "2"
+    factor_updated_ns: int | None = None
+    gwp_set: str = ""
+    uncertainty_pct: Decimal | None = None
+    setting: Setting = NO_SETTING
+    plan_sha256: str = ""
 
     @property
     def quality(self) -> str:
-        """How the energy came about: measured, time_estimated (total measured, distribution not) or missing."""
+        """How it came about: measured, time_estimated (measured in total), modelled or missing."""
         if self.energy_mwh is None:
             return "missing"
+        if self.kind == MODELLED:
+            return "modelled"
         return "time_estimated" if Flag.TIME_ESTIMATED in self.flags else "measured"
 
 
@@ -90,6 +107,7 @@ class LineFigure:
     units_total: Decimal | None
     flags: Flags
     leaf_index: int
+    setting: Setting = NO_SETTING
 
     @property
     def units(self) -> Decimal | None:

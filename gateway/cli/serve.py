@@ -86,7 +86,7 @@ def ledger_run(file: Path) -> None:
 
     Example: wattseal ledger run ledger.toml
     """
-    from gateway.app.ledger import run_ledger
+    from gateway.app.ledger_serve import run_ledger
 
     allow_open_files()
     run_until_stopped(run_ledger(load_ledger(file)))

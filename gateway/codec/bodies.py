@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from gateway.codec.pack import pack
-from gateway.model import Factor, Interval, LineSchema, Quality, Row, Schema, Value
+from gateway.model import ContextFact, Document, Factor, Interval, LineSchema, Quality, Row, Schema, Statement, Value
 
 PackedRow = list[Any]
 """A row as it stands in a readings leaf: a fraction of the memory that its values take."""
@@ -54,13 +54,19 @@ def line_body(line: LineSchema) -> bytes:
         [c.point, c.unit, str(c.role), _text(c.modulus), c.rated_power_w, c.meter_class, c.serial] for c in line.columns
     ]
     head = {"name": line.name, "site": line.site, "zone": line.zone, "period_s": line.period_s}
-    return pack({"id": line.id, "line": head, "columns": columns})
+    body = {"id": line.id, "line": head, "columns": columns}
+    if line.context:
+        body["context"] = [[c.point, str(c.what)] for c in line.context]
+    return pack(body)
 
 
 def interval_body(interval: Interval) -> bytes:
     """Return the body of an interval leaf."""
     samples = [[s.source_time_ns, s.raw, _text(s.value), int(s.quality), s.status or None] for s in interval.samples]
-    return pack({"schema": interval.schema_id, "t": interval.t_ns, "samples": samples})
+    body = {"schema": interval.schema_id, "t": interval.t_ns, "samples": samples}
+    if interval.context:
+        body["context"] = [[list(told) for told in column] for column in interval.context]
+    return pack(body)
 
 
 def event_body(what: str, t_ns: int, about: Mapping[str, Any]) -> bytes:
@@ -87,6 +93,52 @@ def factor_body(factor: Factor) -> bytes:
             "source": factor.source,
             "version": factor.version,
             "supersedes": factor.supersedes,
+            "model_date": factor.model_date,
+            "updated": factor.updated_ns,
+            "gwp_set": factor.gwp_set,
+            "uncertainty_pct": _text(factor.uncertainty_pct),
+        }
+    )
+
+
+def document_body(document: Document) -> bytes:
+    """Return the body of a document leaf."""
+    return pack(
+        {
+            "name": document.name,
+            "from": document.from_ns,
+            "content": document.content,
+            "by": document.by,
+            "rules": [list(rule) for rule in document.rules],
+        }
+    )
+
+
+def context_body(fact: ContextFact) -> bytes:
+    """Return the body of a context leaf."""
+    return pack(
+        {
+            "gateway": fact.gateway,
+            "line": fact.line,
+            "what": str(fact.what),
+            "t": fact.t_ns,
+            "value": fact.value,
+            "source": fact.source,
+            "id": fact.id,
+        }
+    )
+
+
+def statement_body(statement: Statement) -> bytes:
+    """Return the body of a statement leaf."""
+    return pack(
+        {
+            "record": statement.record,
+            "version": statement.version,
+            "supersedes": statement.supersedes,
+            "reason": statement.reason,
+            "subject": dict(statement.subject),
+            "figures": dict(statement.figures),
         }
     )
 

@@ -17,6 +17,9 @@ MAX_LEAF = 65_535
 MAX_HEADER = 128
 """No header is longer: so a body of MAX_LEAF - MAX_HEADER bytes always fits."""
 
+CHAINED = ("interval", "document", "context", "statement")
+"""Kinds whose leaves name the one before them of the same line, name or record, so that none can be left out."""
+
 _KEYS = ["v", "kind", "clock", "src", "prev", "body"]
 _START = b"\x86" + pack("v") + pack(1) + pack("kind")
 _CLOCK, _SRC, _PREV, _BODY = pack("clock"), pack("src"), pack("prev"), pack("body")
@@ -27,7 +30,7 @@ class Leaf:
     """One parsed leaf.
 
     src: (boot id, sequence number) of the collector that handed it in; None for the log's own.
-    prev: for an interval leaf, the index of the same line's previous one.
+    prev: for a leaf of a CHAINED kind, the index of the previous one of its chain.
     body: checked against its kind.
     """
 
@@ -76,8 +79,8 @@ def parse(leaf: bytes) -> Leaf:
     kind, prev = fields["kind"], fields["prev"]
     if type(kind) is not str:
         raise TrustError("leaf: kind: want a string")
-    if prev is not None and (type(prev) is not int or not 0 <= prev < 2**63 or kind != "interval"):
-        raise TrustError(f"leaf: prev: got {shown(prev)}, want nil, or an index in an interval leaf")
+    if prev is not None and (type(prev) is not int or not 0 <= prev < 2**63 or kind not in CHAINED):
+        raise TrustError(f"leaf: prev: got {shown(prev)}, want nil, or an index in a leaf of {', '.join(CHAINED)}")
     return Leaf(
         kind=kind,
         clock=_clock(fields["clock"]),

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.config.convert import convert, named, placed, section, shown, tables, toml
+from gateway.config.ledger import LedgerConfig, parse_ledger
 from gateway.config.reports import check_nested, check_pairs, check_watched
 from gateway.config.sections import (
     AgentsSection,
@@ -18,11 +19,8 @@ from gateway.config.sections import (
     CollectSection,
     DeviceSection,
     GatewayConfig,
-    GatewayKeySection,
     GatewaySection,
     IntervalSection,
-    LedgerConfig,
-    LedgerSection,
     LineSection,
     OpcuaSection,
     SealSection,
@@ -140,19 +138,6 @@ def points_of(template: Template) -> tuple[Point, ...]:
     if not isinstance(template, ModbusTemplate):
         raise ConfigError(f"{template.title}: got a template for {template.protocol}, want one for modbus")
     return tuple(_point(name, entry, template.function) for name, entry in template.points.items())
-
-
-def parse_ledger(text: str, *, name: str, folder: Path) -> LedgerConfig:
-    """Return the ledger's configuration; relative paths are joined to folder. Raises ConfigError."""
-    found = tables(text, name, {"ledger", "broker", "gateways"})
-    gateways = named(found.get("gateways", {}), GatewayKeySection, f"{name}: gateways")
-    if not gateways:
-        raise ConfigError(f"{name}: gateways: got none, want [gateways.<id>] with the gateway's key")
-    return LedgerConfig(
-        ledger=placed(section(found, "ledger", LedgerSection, name), folder, "state", "key", "factors"),
-        broker=placed(section(found, "broker", BrokerSection, name), folder, "ca", "cert", "key"),
-        gateways={key: placed(keys, folder, "key") for key, keys in gateways.items()},
-    )
 
 
 def counters_of(template: Template) -> tuple[str, ...]:

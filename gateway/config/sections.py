@@ -240,32 +240,3 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     def origin(self) -> str:
         """The log's origin line."""
         return f"wattseal/{self.gateway.id}"
-
-
-class LedgerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[ledger]`: who the ledger is, its folder, its key, its static factors."""
-
-    name: Name
-    state: Path = Path("ledger")
-    key: Path
-    factors: Path
-    metrics: HostPort | None = None
-
-
-class GatewayKeySection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[gateways.<id>]` of ledger.toml: the verifier key that a gateway's checkpoints must carry."""
-
-    key: Path
-
-
-class LedgerConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """All of ledger.toml."""
-
-    ledger: LedgerSection
-    broker: BrokerSection
-    gateways: dict[str, GatewayKeySection]
-
-    @property
-    def origin(self) -> str:
-        """The origin line of the ledger's own log, and the name of its keys."""
-        return f"wattseal-ledger/{self.ledger.name}"

@@ -12,9 +12,12 @@ from typing import Any
 
 from gateway.carbon.emissions import IntervalLeaf
 from gateway.carbon.energy import LeafRef
-from gateway.carbon.grid.table import FactorLeaf, FactorTable
-from gateway.codec.checks import to_factor, to_interval, to_schema
+from gateway.carbon.facts import Facts
+from gateway.carbon.grid.table import FactorLeaf
+from gateway.codec.checks import to_schema
 from gateway.codec.leaves import Leaf, parse
+from gateway.codec.ledger_leaves import to_context, to_document, to_factor
+from gateway.codec.line_leaves import to_interval
 from gateway.errors import TrustError
 from gateway.model import LineSchema
 from gateway.tlog.checkpoint import Checkpoint
@@ -62,7 +65,7 @@ class GatewayEvidence:
 class LedgerEvidence:
     """What the ledger's leaves say."""
 
-    factors: FactorTable
+    facts: Facts
     factor_indices: tuple[int, ...]
     binding: str
 
@@ -210,15 +213,19 @@ def read_ledger(path: str, leaves: Sequence[ParsedLeaf], *, notes: Mapping[str, 
     notes: each gateway's cosigned checkpoint. Raises TrustError for a leaf that nobody asked for, for two factors
     where only one can be in force, and unless the ledger accepted just these checkpoints.
     """
-    factors, indices, open_notes = FactorTable(), [], dict(notes)
+    facts, indices, open_notes = Facts(), [], dict(notes)
     epoch = _Epoch(vkey=vkey)
     for one in leaves:
         with naming(f"{path}: leaf {one.index}", one.index):
             body = one.leaf.body
             if one.leaf.kind == "factor":
                 indices.append(one.index)
-                if not factors.add(FactorLeaf(factor=to_factor(body), index=one.index, hash=one.hash)):
+                if not facts.add_factor(FactorLeaf(factor=to_factor(body), index=one.index, hash=one.hash)):
                     raise TrustError("a factor that is in force already")
+            elif one.leaf.kind == "document":
+                facts.add_document(one.index, to_document(body))
+            elif one.leaf.kind == "context":
+                facts.add_context(one.index, to_context(body))
             elif one.leaf.kind == "accepted":
                 if open_notes.pop(body["gateway"], None) != body["checkpoint"].encode():
                     raise TrustError(f"accepts another checkpoint of gateway {body['gateway']!r} than the one shown")
@@ -226,7 +233,7 @@ def read_ledger(path: str, leaves: Sequence[ParsedLeaf], *, notes: Mapping[str, 
                 epoch.take(one.leaf)
     for gateway in sorted(open_notes):
         raise TrustError(f"{path}: no leaf by which the ledger accepts the checkpoint of gateway {gateway!r}")
-    return LedgerEvidence(factors=factors, factor_indices=tuple(indices), binding=epoch.binding(path))
+    return LedgerEvidence(facts=facts, factor_indices=tuple(indices), binding=epoch.binding(path))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -212,7 +212,7 @@ def compute(subject: Subject, gateways: Mapping[str, GatewayEvidence], ledger: L
 
 
 def _compute(subject: Subject, evidence: GatewayEvidence, line: str, gateway: str, ledger: LedgerEvidence) -> LineCells:
-    projector = LineProjector(schemas=evidence.schemas, factors=ledger.factors)
+    projector = LineProjector(schemas=evidence.schemas, facts=ledger.facts)
     made: dict[int, Cell] = {}
     settled = False
     for leaf in evidence.lines[line].leaves:

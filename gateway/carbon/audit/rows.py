@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
 from gateway.carbon.exact import shifted, text, utc
-from gateway.carbon.figures import CALC_VERSION, METHOD, SCOPE, Cell, Figure, LineFigure, flag_text
+from gateway.carbon.figures import CALC_VERSION, METHOD, Cell, Figure, LineFigure, flag_text
 from gateway.model import ClockState
 
 SCHEMA_VERSION = "1"
@@ -92,7 +92,7 @@ def _fields(figure: Figure, line: LineFigure | None) -> Iterator[str]:
     yield _number(figure.register_end)
     yield _word(figure.register_unit)
     yield "" if figure.energy_mwh is None else text(shifted(figure.energy_mwh, -6))
-    yield SCOPE
+    yield figure.scope
     yield figure.quality
     yield flag_text(figure.flags)
     yield _number(None if line is None else line.units_good)

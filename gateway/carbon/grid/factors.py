@@ -15,6 +15,9 @@ The file is TOML, one `[[factor]]` table a window:
     method = "constant"
     source = "where the value was read"
     model_date = "2024"                # optional
+    granularity = "P1Y"                # optional: an ISO 8601 duration
+    gwp_set = "AR5"                    # optional
+    uncertainty_pct = 5                # optional: half of the 95 % interval
 """
 
 import hashlib
@@ -37,7 +40,8 @@ G_PER_LB = Decimal("453.59237")
 _STATES = ("forecast", "estimated", "measured", "final")
 _CHOICES = {"signal": (AVERAGE, "marginal"), "type": ("lifecycle", "direct"), "state": _STATES}
 _TEXTS = ("provider", "zone", "signal", "type", "state", "method", "source")
-_KEYS = {*_TEXTS, "start", "end", "value", "unit", "model_date"}
+_OPTIONAL = ("model_date", "granularity", "gwp_set")
+_KEYS = {*_TEXTS, *_OPTIONAL, "start", "end", "value", "unit", "uncertainty_pct"}
 _UNITS = ("g/kWh", "kg/kWh", "lb/MWh")
 _MAX_TEXT = 200
 _MAX_DIGITS = 40
@@ -89,22 +93,25 @@ def _factor(entry: Any, where: str) -> Factor:
     for key in sorted(set(entry) ^ _KEYS):
         if key in entry:
             raise ConfigError(f"{where}.{key}: got a key that is not known, want one of {', '.join(sorted(_KEYS))}")
-        if key != "model_date":
+        if key not in {*_OPTIONAL, "uncertainty_pct"}:
             raise ConfigError(f"{where}.{key}: got nothing, want a value")
-    for key in (*_TEXTS, "model_date"):
-        _check_text(entry.get(key, ""), f"{where}.{key}", empty=key == "model_date")
+    for key in (*_TEXTS, *_OPTIONAL):
+        _check_text(entry.get(key, ""), f"{where}.{key}", empty=key in _OPTIONAL)
     for key, choices in _CHOICES.items():
         if entry[key] not in choices:
             raise ConfigError(f"{where}.{key}: got {entry[key]!r}, want one of {', '.join(choices)}")
     start_ns, end_ns = _instant(entry["start"], f"{where}.start"), _instant(entry["end"], f"{where}.end")
     if end_ns <= start_ns:
         raise ConfigError(f"{where}.end: got {utc(end_ns)}, want a time after {utc(start_ns)}")
-    g_per_kwh = _value(entry["value"], entry["unit"], where)
+    if entry["unit"] not in _UNITS:
+        raise ConfigError(f"{where}.unit: got {entry['unit']!r}, want one of {', '.join(_UNITS)}")
+    g_per_kwh = Decimal(text(to_g_per_kwh(_number(entry["value"], f"{where}.value"), entry["unit"])))
+    uncertainty = entry.get("uncertainty_pct")
     version = version_of(
         g_per_kwh=g_per_kwh, state=entry["state"], method=entry["method"], model_date=entry.get("model_date", "")
     )
     return Factor(
-        key=(entry["provider"], entry["zone"], entry["signal"], entry["type"]),
+        key=(entry["provider"], entry["zone"], entry["signal"], entry["type"], entry.get("granularity", "")),
         start_ns=start_ns,
         end_ns=end_ns,
         g_per_kwh=g_per_kwh,
@@ -112,6 +119,9 @@ def _factor(entry: Any, where: str) -> Factor:
         method=entry["method"],
         source=entry["source"],
         version=version,
+        model_date=entry.get("model_date", ""),
+        gwp_set=entry.get("gwp_set", ""),
+        uncertainty_pct=None if uncertainty is None else _number(uncertainty, f"{where}.uncertainty_pct"),
     )
 
 
@@ -132,15 +142,13 @@ def _instant(got: Any, where: str) -> int:
     return t_ns
 
 
-def _value(got: Any, unit: Any, where: str) -> Decimal:
-    if unit not in _UNITS:
-        raise ConfigError(f"{where}.unit: got {unit!r}, want one of {', '.join(_UNITS)}")
+def _number(got: Any, where: str) -> Decimal:
     value = Decimal(got) if type(got) is int else got
     if not isinstance(value, Decimal) or not value.is_finite() or value < 0:
-        raise ConfigError(f"{where}.value: got {got!s:.60}, want a number of at least 0")
+        raise ConfigError(f"{where}: got {got!s:.60}, want a number of at least 0")
     if value.adjusted() >= _MAX_DIGITS or int(value.as_tuple().exponent) < -_MAX_DIGITS:
-        raise ConfigError(f"{where}.value: got {value}, want at most {_MAX_DIGITS} digits before and after the point")
-    return Decimal(text(to_g_per_kwh(value, unit)))
+        raise ConfigError(f"{where}: got {value}, want at most {_MAX_DIGITS} digits before and after the point")
+    return value
 
 
 def _check_overlaps(factors: Sequence[Factor], name: str) -> None:

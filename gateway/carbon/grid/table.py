@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.carbon.exact import utc
 from gateway.errors import TrustError
-from gateway.model import Factor
+from gateway.model import Factor, FactorKey
 
 AVERAGE = "average"
 
@@ -38,9 +38,9 @@ class FactorTable:
     """
 
     def __init__(self) -> None:
-        self._windows: dict[tuple[str, str, str, str], dict[int, FactorLeaf]] = {}
-        self._starts: dict[tuple[str, str, str, str], list[int]] = {}
-        self._keys: dict[str, list[tuple[str, str, str, str]]] = {}
+        self._windows: dict[FactorKey, dict[int, FactorLeaf]] = {}
+        self._starts: dict[FactorKey, list[int]] = {}
+        self._keys: dict[str, list[FactorKey]] = {}
 
     def add(self, leaf: FactorLeaf) -> bool:
         """Put a factor leaf in force; return whether anything changed.
@@ -108,7 +108,7 @@ class FactorTable:
         return sorted(cut for cut in cuts if start_ns < cut < end_ns)
 
 
-def _precedence(leaf: FactorLeaf) -> tuple[int, tuple[str, str, str, str]]:
+def _precedence(leaf: FactorLeaf) -> tuple[int, FactorKey]:
     return leaf.factor.end_ns - leaf.factor.start_ns, leaf.factor.key
 
 

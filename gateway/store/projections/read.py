@@ -12,9 +12,10 @@ from sqlalchemy import Connection, Row, Select, Table, func, select
 from gateway.carbon.exact import text
 from gateway.carbon.figures import Cell, Figure, LineFigure, Totals, flag_text
 from gateway.carbon.grid.table import FactorLeaf
+from gateway.carbon.setting import Setting
 from gateway.model import Factor, LineColumn, LineSchema, Role
 from gateway.store.projections import tables
-from gateway.store.projections.write import EventRow, GatewayState, IntervalRow
+from gateway.store.projections.write import EventRow, GatewayState, IntervalRow, OwnLeafRow, StatementRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,44 @@ def settled_range(
     return (lowest if before is None else before), (highest if after is None else after)
 
 
+def cell_span(connection: Connection, where: Slice) -> tuple[int, int] | None:
+    """Return the start of the first and the end of the last cell of a line that overlaps a slice; None for none."""
+    table = tables.line_figures
+    first, last = connection.execute(
+        select(func.min(table.c.start_ns), func.max(table.c.end_ns)).where(
+            table.c.gateway == where.gateway,
+            table.c.line == where.line,
+            table.c.start_ns < where.end_ns,
+            table.c.end_ns > where.start_ns,
+        )
+    ).one()
+    return None if first is None else (first, last)
+
+
+def own_leaves(connection: Connection, *kinds: str) -> list[OwnLeafRow]:
+    """Return where documents, context and statements stand in the ledger's log, in its order; of some kinds or all."""
+    table = tables.own_leaves
+    query = select(table).order_by(table.c.leaf_index)
+    rows = connection.execute(query.where(table.c.kind.in_(kinds)) if kinds else query)
+    return [OwnLeafRow(**_mapping(row)) for row in rows]
+
+
+def newest_of_chain(connection: Connection, kind: str, chain: str) -> int | None:
+    """Return the index of the newest leaf of a chain, None for none."""
+    table = tables.own_leaves
+    query = select(func.max(table.c.leaf_index)).where(table.c.kind == kind, table.c.chain == chain)
+    found: int | None = connection.execute(query).scalar_one()
+    return found
+
+
+def statements(connection: Connection, *, record: str | None = None) -> list[StatementRow]:
+    """Return statements by record and version; of one record or of all."""
+    table = tables.statements
+    query = select(table).order_by(table.c.record, table.c.version)
+    rows = connection.execute(query if record is None else query.where(table.c.record == record))
+    return [StatementRow(**_mapping(row)) for row in rows]
+
+
 def figures(connection: Connection, where: Slice) -> Iterator[Figure]:
     """Yield meters' rows by gateway, line, time, and the meter's place in the line."""
     table = tables.figures
@@ -97,7 +136,7 @@ def figures(connection: Connection, where: Slice) -> Iterator[Figure]:
     for row in connection.execute(query):
         found = _mapping(row)
         del found["place"]
-        yield Figure(**found)
+        yield Figure(**_with_setting(found))
 
 
 def line_figures(connection: Connection, where: Slice) -> Iterator[LineFigure]:
@@ -105,7 +144,7 @@ def line_figures(connection: Connection, where: Slice) -> Iterator[LineFigure]:
     table = tables.line_figures
     query = _sliced(table, table.c.start_ns, where).order_by(table.c.gateway, table.c.line, table.c.start_ns)
     for row in connection.execute(query):
-        yield LineFigure(**_mapping(row))
+        yield LineFigure(**_with_setting(_mapping(row)))
 
 
 def cells(connection: Connection, where: Slice) -> Iterator[Cell]:
@@ -136,7 +175,8 @@ def latest(connection: Connection, *, known: bool = False) -> list[LineFigure]:
         found,
         (table.c.gateway == found.c.gateway) & (table.c.line == found.c.line) & (table.c.start_ns == found.c.start_ns),
     )
-    return [LineFigure(**_mapping(row)) for row in connection.execute(query.order_by(table.c.gateway, table.c.line))]
+    found_rows = connection.execute(query.order_by(table.c.gateway, table.c.line))
+    return [LineFigure(**_with_setting(_mapping(row))) for row in found_rows]
 
 
 def events(connection: Connection, *, most: int, log: str | None = None) -> list[EventRow]:
@@ -170,6 +210,12 @@ def _sliced(table: Table, start: Any, where: Slice) -> Select[Any]:
     return query if where.line is None else query.where(table.c.line == where.line)
 
 
+def _with_setting(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a figure's columns with those of its setting as one."""
+    setting = Setting(*(found.pop(name) for name in Setting._fields))
+    return {**found, "setting": setting}
+
+
 def _mapping(row: Row[Any]) -> dict[str, Any]:
     return dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
 
@@ -197,7 +243,7 @@ def _schema(row: Row[Any]) -> LineSchema:
 
 def _factor(row: Row[Any]) -> FactorLeaf:
     factor = Factor(
-        key=(row.provider, row.zone, row.signal, row.type),
+        key=(row.provider, row.zone, row.signal, row.type, row.granularity),
         start_ns=row.start_ns,
         end_ns=row.end_ns,
         g_per_kwh=row.g_per_kwh,
@@ -206,5 +252,9 @@ def _factor(row: Row[Any]) -> FactorLeaf:
         source=row.source,
         version=row.version,
         supersedes=row.supersedes,
+        model_date=row.model_date,
+        updated_ns=row.updated_ns,
+        gwp_set=row.gwp_set,
+        uncertainty_pct=row.uncertainty_pct,
     )
     return FactorLeaf(factor=factor, index=row.leaf_index, hash=row.leaf_hash)

@@ -11,7 +11,7 @@ from gateway.carbon.energy import Flag
 from gateway.carbon.exact import text
 from gateway.carbon.figures import Flags, flag_text
 
-PROJECTION_VERSION = "1"
+PROJECTION_VERSION = "2"
 """Raised whenever the tables change, or what is written to them: then they are built anew."""
 
 
@@ -92,6 +92,7 @@ factors = Table(
     Column("zone", Text, nullable=False),
     Column("signal", Text, nullable=False),
     Column("type", Text, nullable=False),
+    Column("granularity", Text, nullable=False),
     Column("start_ns", BigInteger, nullable=False),
     Column("end_ns", BigInteger, nullable=False),
     Column("g_per_kwh", ExactText, nullable=False),
@@ -100,6 +101,10 @@ factors = Table(
     Column("source", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("supersedes", Text, nullable=False),
+    Column("model_date", Text, nullable=False),
+    Column("updated_ns", BigInteger),
+    Column("gwp_set", Text, nullable=False),
+    Column("uncertainty_pct", ExactText),
 )
 
 figures = Table(
@@ -133,6 +138,18 @@ figures = Table(
     Column("start_leaf_index", BigInteger),
     Column("end_leaf_index", BigInteger, nullable=False),
     Column("leaf_hash", LargeBinary(32), nullable=False),
+    Column("asset", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("factor_updated_ns", BigInteger),
+    Column("gwp_set", Text, nullable=False),
+    Column("uncertainty_pct", ExactText),
+    Column("plan_sha256", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("product", Text, nullable=False),
+    Column("recipe", Text, nullable=False),
+    Column("job", Text, nullable=False),
+    Column("shift", Text, nullable=False),
 )
 
 line_figures = Table(
@@ -151,6 +168,32 @@ line_figures = Table(
     Column("units_total", ExactText),
     Column("flags", FlagText, nullable=False),
     Column("leaf_index", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("product", Text, nullable=False),
+    Column("recipe", Text, nullable=False),
+    Column("job", Text, nullable=False),
+    Column("shift", Text, nullable=False),
+)
+
+own_leaves = Table(
+    "own_leaves",
+    METADATA,
+    Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("chain", Text, nullable=False),
+    Column("prev", BigInteger),
+    Index("own_leaves_by_chain", "kind", "chain", "leaf_index"),
+)
+
+statements = Table(
+    "statements",
+    METADATA,
+    Column("record", Text, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("leaf_index", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("figures", Text, nullable=False),
 )
 
 events = Table(

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, delete
 from gateway.carbon.emissions import IntervalLeaf
 from gateway.carbon.figures import Cell, Figure, LineFigure
 from gateway.carbon.grid.table import FactorLeaf
-from gateway.model import LineSchema
+from gateway.model import LineSchema, Statement
 from gateway.store.projections import tables
 
 
@@ -66,6 +66,59 @@ class EventRow:
         return cls(log=log, leaf_index=leaf_index, what=body["what"], t_ns=body["t"], about=about)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnLeafRow:
+    """Where a document, context or statement leaf of the ledger's log stands. chain: what its `prev` runs along."""
+
+    leaf_index: int
+    kind: str
+    chain: str
+    prev: int | None
+
+    @classmethod
+    def of(cls, leaf_index: int, kind: str, prev: int | None, body: Mapping[str, Any]) -> "OwnLeafRow":
+        """Return the row of a checked body."""
+        return cls(leaf_index=leaf_index, kind=kind, chain=chain_of(kind, body), prev=prev)
+
+
+def chain_of(kind: str, body: Mapping[str, Any]) -> str:
+    """Return what chains a leaf of the ledger's log to the ones before it."""
+    match kind:
+        case "document":
+            return str(body["name"])
+        case "context":
+            return f"{body['gateway']}/{body['line']}"
+    return str(body["record"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatementRow:
+    """A statement. subject, figures: canonical JSON of flat maps."""
+
+    record: str
+    version: int
+    leaf_index: int
+    reason: str
+    subject: str
+    figures: str
+
+    @classmethod
+    def of(cls, leaf_index: int, statement: Statement) -> "StatementRow":
+        """Return the row of a statement."""
+        return cls(
+            record=statement.record,
+            version=statement.version,
+            leaf_index=leaf_index,
+            reason=statement.reason,
+            subject=_flat(statement.subject),
+            figures=_flat(statement.figures),
+        )
+
+
+def _flat(pairs: Iterable[tuple[str, str]]) -> str:
+    return json.dumps(dict(pairs), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def put_gateway(connection: Connection, state: GatewayState) -> None:
     """Say how far a gateway's log is projected."""
     _put(connection, tables.gateways, [asdict(state)])
@@ -107,6 +160,27 @@ def put_events(connection: Connection, rows: Iterable[EventRow]) -> None:
     _put(connection, tables.events, map(asdict, rows))
 
 
+def put_own_leaves(connection: Connection, rows: Iterable[OwnLeafRow]) -> None:
+    """Add documents, context and statements of the ledger's log: where they stand."""
+    _put(connection, tables.own_leaves, map(asdict, rows))
+
+
+def put_statements(connection: Connection, rows: Iterable[StatementRow]) -> None:
+    """Add statements."""
+    _put(connection, tables.statements, map(asdict, rows))
+
+
+def delete_cells(connection: Connection, gateway: str, line: str, start_ns: int, end_ns: int) -> None:
+    """Delete a line's cells that start in [start_ns, end_ns): their bounds may have moved."""
+    for table, start in (
+        (tables.figures, tables.figures.c.cell_start_ns),
+        (tables.line_figures, tables.line_figures.c.start_ns),
+    ):
+        connection.execute(
+            delete(table).where(table.c.gateway == gateway, table.c.line == line, start >= start_ns, start < end_ns)
+        )
+
+
 def put_cells(connection: Connection, cells: Iterable[Cell]) -> None:
     """Add cells; one that is there already is replaced whole. Of several of one start the last counts."""
     newest = {(cell.line.gateway, cell.line.line, cell.line.start_ns): cell for cell in cells}
@@ -135,7 +209,7 @@ def put_cells(connection: Connection, cells: Iterable[Cell]) -> None:
 
 def _factor_row(leaf: FactorLeaf) -> dict[str, Any]:
     factor = leaf.factor
-    provider, zone, signal, factor_type = factor.key
+    provider, zone, signal, factor_type, granularity = factor.key
     return {
         "leaf_index": leaf.index,
         "leaf_hash": leaf.hash,
@@ -143,15 +217,31 @@ def _factor_row(leaf: FactorLeaf) -> dict[str, Any]:
         "zone": zone,
         "signal": signal,
         "type": factor_type,
+        "granularity": granularity,
         **{name: getattr(factor, name) for name in _FACTOR_FIELDS},
     }
 
 
-_FACTOR_FIELDS = ("start_ns", "end_ns", "g_per_kwh", "state", "method", "source", "version", "supersedes")
+_FACTOR_FIELDS = (
+    "start_ns",
+    "end_ns",
+    "g_per_kwh",
+    "state",
+    "method",
+    "source",
+    "version",
+    "supersedes",
+    "model_date",
+    "updated_ns",
+    "gwp_set",
+    "uncertainty_pct",
+)
 
 
 def _row(kind: type[Figure | LineFigure], row: Figure | LineFigure) -> dict[str, Any]:
-    return {field.name: getattr(row, field.name) for field in fields(kind)}
+    found = {field.name: getattr(row, field.name) for field in fields(kind)}
+    setting = found.pop("setting")
+    return {**found, **setting._asdict()}
 
 
 def _put(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The few types that every layer shares. Pure data: no I/O, no third party."""
+"""Points of devices and what is read of them."""
 
 from __future__ import annotations
 
@@ -166,110 +166,6 @@ class Change(NamedTuple):
     status: str = ""
     low: Value | None = None
     high: Value | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """An exact counter reading, for an interval leaf.
-
-    raw: the register bytes as they came, in bus order; empty when the quality is BAD.
-    value: raw * scale + offset, exact, in the point's unit; None exactly when the quality is BAD.
-    """
-
-    point: str
-    source_time_ns: int
-    raw: bytes
-    value: Decimal | None
-    quality: Quality = Quality.GOOD
-    status: str = ""
-
-
-class Role(enum.StrEnum):
-    """What a counter of a line says."""
-
-    ENERGY = "energy"
-    COUNT_GOOD = "count_good"
-    COUNT_TOTAL = "count_total"
-
-
-ENERGY_UNITS = ("Wh", "kWh", "MWh")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineColumn:
-    """One counter of a production line.
-
-    point: `<device>.<point>`.
-    modulus: where the register wraps, in `unit`; None where it never does.
-    rated_power_w: the most that the metered load can draw; None where unknown. Decides whether
-        a falling register wrapped or was replaced.
-    """
-
-    point: str
-    unit: str
-    role: Role
-    modulus: Decimal | None = None
-    rated_power_w: int | None = None
-    meter_class: str = ""
-    serial: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineSchema:
-    """The counters that make up one line's figure, and the grid zone whose factor applies."""
-
-    name: str
-    site: str
-    zone: str
-    period_s: int
-    columns: tuple[LineColumn, ...]
-    id: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Derive the 8-byte identifier (see docs/log.md, "schema")."""
-        head = f"{self.name}\t{self.site}\t{self.zone}\t{self.period_s}"
-        rows = [
-            "\t".join(
-                "" if part is None else format(part, "f") if isinstance(part, Decimal) else str(part)
-                for part in (c.point, c.unit, c.role, c.modulus, c.rated_power_w, c.meter_class, c.serial)
-            )
-            for c in self.columns
-        ]
-        object.__setattr__(self, "id", hashlib.sha256("\n".join([head, *rows]).encode()).digest()[:8])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """The counters of one line at one boundary: what a figure rests on.
-
-    t_ns: the boundary, UTC, a multiple of the line's period.
-    samples: one a column of the line's schema, in its order.
-    """
-
-    schema_id: bytes
-    t_ns: int
-    samples: tuple[Sample, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Factor:
-    """One version of one grid factor over one window.
-
-    key: (provider, zone, signal, factor type).
-    start_ns, end_ns: UTC; the end excluded.
-    g_per_kwh: exact.
-    version: hexadecimal SHA-256 (docs/log.md, "factor").
-    """
-
-    key: tuple[str, str, str, str]
-    start_ns: int
-    end_ns: int
-    g_per_kwh: Decimal
-    state: str
-    method: str
-    source: str
-    version: str
-    supersedes: str = ""
 
 
 class ClockState(enum.IntEnum):

@@ -1,0 +1,68 @@
+"""ledger.toml."""
+
+from pathlib import Path
+
+import msgspec
+
+from gateway.config.convert import named, placed, section, tables
+from gateway.config.feeds import FeedSection
+from gateway.config.intake import IntakeSection
+from gateway.config.sections import BrokerSection
+from gateway.config.values import HostPort, Name, Section
+from gateway.errors import ConfigError
+
+
+class LedgerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[ledger]`: who the ledger is, its folder, its key, its static factors.
+
+    plan: carbon.toml, if there is one. grid_settings: grid-settings.json, if there may be one.
+    """
+
+    name: Name
+    state: Path = Path("ledger")
+    key: Path
+    factors: Path
+    plan: Path | None = None
+    grid_settings: Path | None = None
+    metrics: HostPort | None = None
+
+
+class GatewayKeySection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[gateways.<id>]` of ledger.toml: the verifier key that a gateway's checkpoints must carry."""
+
+    key: Path
+
+
+class LedgerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All of ledger.toml."""
+
+    ledger: LedgerSection
+    broker: BrokerSection
+    gateways: dict[str, GatewayKeySection]
+    feeds: dict[str, FeedSection]
+    context: IntakeSection
+
+    @property
+    def origin(self) -> str:
+        """The origin line of the ledger's own log, and the name of its keys."""
+        return f"wattseal-ledger/{self.ledger.name}"
+
+
+def parse_ledger(text: str, *, name: str, folder: Path) -> LedgerConfig:
+    """Return the ledger's configuration; relative paths are joined to folder. Raises ConfigError."""
+    found = tables(text, name, {"ledger", "broker", "gateways", "feeds", "context"})
+    gateways = named(found.get("gateways", {}), GatewayKeySection, f"{name}: gateways")
+    if not gateways:
+        raise ConfigError(f"{name}: gateways: got none, want [gateways.<id>] with the gateway's key")
+    return LedgerConfig(
+        ledger=placed(
+            section(found, "ledger", LedgerSection, name), folder, "state", "key", "factors", "plan", "grid_settings"
+        ),
+        broker=placed(section(found, "broker", BrokerSection, name), folder, "ca", "cert", "key"),
+        gateways={key: placed(keys, folder, "key") for key, keys in gateways.items()},
+        feeds={
+            key: placed(feed, folder, "credentials")
+            for key, feed in named(found.get("feeds", {}), FeedSection, f"{name}: feeds").items()
+        },
+        context=placed(section(found, "context", IntakeSection, name), folder, "cert", "key", "tokens"),
+    )

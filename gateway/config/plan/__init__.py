@@ -1,0 +1,119 @@
+"""carbon.toml, the plan: what the ledger needs to know of the plant beside its meters. Pure: text in, structs out.
+
+It is sealed whole in the ledger's log, so that whoever checks a figure reads the same words.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from gateway.config.convert import convert, named, shown, toml
+from gateway.config.plan.lines import AlertSection, LinePlan, ThermalSection
+from gateway.config.plan.scopes import FuelSection, GridSection, InstrumentSection, MarketSection, StaticAssetSection
+from gateway.config.plan.shifts import ExceptionSection, ShiftSection, SiteSection, check_shifts
+from gateway.errors import ConfigError
+
+__all__ = [
+    "AlertSection",
+    "ExceptionSection",
+    "FuelSection",
+    "GridSection",
+    "InstrumentSection",
+    "LinePlan",
+    "MarketSection",
+    "Plan",
+    "ShiftSection",
+    "SiteSection",
+    "StaticAssetSection",
+    "ThermalSection",
+    "parse_plan",
+]
+
+_NAMED: Mapping[str, type[msgspec.Struct]] = {
+    "shifts": ShiftSection,
+    "fuels": FuelSection,
+    "instruments": InstrumentSection,
+    "static-assets": StaticAssetSection,
+    "thermal": ThermalSection,
+}
+_SECTIONS = {*_NAMED, "site", "grid", "market", "lines", "calendar", "valid_from"}
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """All of carbon.toml.
+
+    valid_from_ns: since when it holds; None: since it was read. lines: by gateway and line. grid: by zone.
+    """
+
+    site: SiteSection = SiteSection()
+    valid_from_ns: int | None = None
+    shifts: dict[str, ShiftSection] = msgspec.field(default_factory=dict)
+    calendar: tuple[ExceptionSection, ...] = ()
+    grid: dict[str, GridSection] = msgspec.field(default_factory=dict)
+    market: MarketSection = MarketSection()
+    instruments: dict[str, InstrumentSection] = msgspec.field(default_factory=dict)
+    fuels: dict[str, FuelSection] = msgspec.field(default_factory=dict)
+    static_assets: dict[str, StaticAssetSection] = msgspec.field(default_factory=dict)
+    thermal: dict[str, ThermalSection] = msgspec.field(default_factory=dict)
+    lines: dict[tuple[str, str], LinePlan] = msgspec.field(default_factory=dict)
+
+    def line(self, gateway: str, line: str) -> LinePlan:
+        """Return what it says of a line; the defaults where it says nothing."""
+        return self.lines.get((gateway, line), _NO_LINE)
+
+
+_NO_LINE = LinePlan()
+
+
+def parse_plan(text: str, *, name: str) -> Plan:
+    """Return the plan that a text says. name: the file's, for messages. Raises ConfigError."""
+    found = toml(text, name)
+    for key in found:
+        if key not in _SECTIONS:
+            raise ConfigError(f"{name}: {key}: got an unknown section, want one of {', '.join(sorted(_SECTIONS))}")
+    parts: dict[str, Any] = {
+        key.replace("-", "_"): named(found.get(key, {}), struct, f"{name}: {key}") for key, struct in _NAMED.items()
+    }
+    plan = Plan(
+        site=convert(found.get("site", {}), SiteSection, f"{name}: site"),
+        valid_from_ns=_instant(found.get("valid_from"), f"{name}: valid_from"),
+        calendar=_calendar(found.get("calendar", []), f"{name}: calendar"),
+        grid=_grid(found.get("grid", {}), f"{name}: grid"),
+        market=convert(found.get("market", {}), MarketSection, f"{name}: market"),
+        lines=_lines(found.get("lines", {}), f"{name}: lines"),
+        **parts,
+    )
+    check_shifts(plan.shifts, plan.calendar, name)
+    return plan
+
+
+def _instant(got: Any, where: str) -> int | None:
+    if got is None:
+        return None
+    if not isinstance(got, datetime) or got.tzinfo is None:
+        raise ConfigError(f"{where}: got {shown(str(got))}, want a date and time with Z, as 2026-01-01T00:00:00Z")
+    return int(got.astimezone(UTC).timestamp()) * 1_000_000_000
+
+
+def _calendar(got: Any, where: str) -> tuple[ExceptionSection, ...]:
+    if not isinstance(got, list):
+        raise ConfigError(f"{where}: got {shown(got)}, want [[calendar]] tables")
+    return tuple(convert(entry, ExceptionSection, f"{where}[{number}]") for number, entry in enumerate(got))
+
+
+def _grid(got: Any, where: str) -> dict[str, GridSection]:
+    if not isinstance(got, dict):
+        raise ConfigError(f"{where}: got {shown(got)}, want [grid.<zone>]")
+    return {zone: convert(table, GridSection, f"{where}.{zone}") for zone, table in got.items()}
+
+
+def _lines(got: Any, where: str) -> dict[tuple[str, str], LinePlan]:
+    if not isinstance(got, dict) or not all(isinstance(lines, dict) for lines in got.values()):
+        raise ConfigError(f"{where}: got {shown(got)}, want [lines.<gateway>.<line>]")
+    return {
+        (gateway, line): plan
+        for gateway, lines in got.items()
+        for line, plan in named(lines, LinePlan, f"{where}.{gateway}").items()
+    }

@@ -1,0 +1,84 @@
+"""`[lines.<gateway>.<line>]` and `[thermal.<name>]` of carbon.toml."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gateway.config.values import Name, Section, Text
+
+CounterName = Annotated[str, Meta(max_length=127, description="<device>.<point>")]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class MeterSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[lines.<gateway>.<line>.meters.<asset>]`: what a meter of the line stands for.
+
+    point: the line's energy counter. parent: the asset whose meter counts this one's energy too.
+    load: whether its energy follows the units made, or the time. power: a power gauge of the same asset, whose starts
+    are counted; running_w: above it the asset runs loaded.
+    """
+
+    point: CounterName
+    parent: Name | None = None
+    load: Literal["time", "units"] = "time"
+    power: CounterName | None = None
+    running_w: Positive | None = None
+
+
+class VirtualSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[lines.<gateway>.<line>.virtual.<asset>]`: an asset without a meter: a sum and difference of other meters.
+
+    plus, minus: energy counters of the line, which then count in this sum alone.
+    """
+
+    plus: tuple[CounterName, ...]
+    minus: tuple[CounterName, ...] = ()
+    load: Literal["time", "units"] = "time"
+
+
+class AlertSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[lines.<gateway>.<line>.alerts]`: when a line is out of the ordinary.
+
+    k, h: of the CUSUM, in standard deviations. limit_kg_per_unit: a fixed threshold, if any. hysteresis_pct: by how
+    much it must be under the threshold again. dwell_min: for so long before it counts, and before it is over.
+    learn_shifts: so many clean shifts make a baseline.
+    """
+
+    k: Positive = 0.5
+    h: Positive = 5.0
+    limit_kg_per_unit: Positive | None = None
+    hysteresis_pct: Annotated[float, Meta(ge=0, le=50)] = 3.0
+    dwell_min: Annotated[float, Meta(ge=0, le=1440)] = 3.0
+    learn_shifts: Annotated[int, Meta(ge=1, le=100)] = 3
+
+
+class LinePlan(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[lines.<gateway>.<line>]`: what its states mean, how its meters stand to each other, when to alert.
+
+    states: by category, what its controller writes; PackML's StateCurrent without it. ideal_units_per_hour: the
+    production rate to which OEE compares.
+    """
+
+    states: dict[Literal["producing", "idle", "setup", "down", "standby"], tuple[str, ...]] = msgspec.field(
+        default_factory=dict
+    )
+    ideal_units_per_hour: Positive | None = None
+    meters: dict[str, MeterSection] = msgspec.field(default_factory=dict)
+    virtual: dict[str, VirtualSection] = msgspec.field(default_factory=dict)
+    alerts: AlertSection = AlertSection()
+
+
+class ThermalSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[thermal.<name>]`: a zone of a building, and which points say how warm it is and what heats it.
+
+    power: heat, or with cop the electric power of a heat pump, W. indoor, outdoor: degrees Celsius.
+    line: `<gateway>/<line>` whose grid zone applies.
+    """
+
+    gateway: Text
+    zone: Text
+    indoor: CounterName
+    outdoor: CounterName
+    power: CounterName
+    cop: Positive = 1.0

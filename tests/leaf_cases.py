@@ -8,6 +8,8 @@ import msgpack
 
 from gateway.codec.bodies import (
     accepted_body,
+    context_body,
+    document_body,
     epoch_body,
     event_body,
     factor_body,
@@ -15,12 +17,16 @@ from gateway.codec.bodies import (
     line_body,
     readings_body,
     schema_body,
+    statement_body,
 )
 from gateway.codec.leaves import parse, seal
 from gateway.model import (
     Clock,
     ClockState,
     Column,
+    ContextColumn,
+    ContextFact,
+    Document,
     Factor,
     Interval,
     LineColumn,
@@ -30,6 +36,9 @@ from gateway.model import (
     Row,
     Sample,
     Schema,
+    Statement,
+    Told,
+    What,
 )
 
 T = 1_760_000_000_000_000_000
@@ -95,6 +104,41 @@ FACTOR = Factor(
     source="a table",
     version="ab" * 32,
     supersedes="",
+    model_date="2024",
+    updated_ns=BOUNDARY + 1,
+    gwp_set="AR5",
+    uncertainty_pct=Decimal("2.5"),
+)
+CONTEXT_LINE = LineSchema(
+    name="press",
+    site="works",
+    zone="DE",
+    period_s=60,
+    columns=(LineColumn(point="m1.energy", unit="kWh", role=Role.ENERGY),),
+    context=(
+        ContextColumn(point="plc.state", what=What.STATE),
+        ContextColumn(point="mes.job", what=What.JOB),
+    ),
+)
+CONTEXT_INTERVAL = Interval(
+    schema_id=CONTEXT_LINE.id,
+    t_ns=BOUNDARY,
+    samples=(Sample(point="m1.energy", source_time_ns=BOUNDARY, raw=b"\0\1", value=Decimal(1)),),
+    context=((Told(BOUNDARY - 70 * 10**9, "6"), Told(BOUNDARY - 10**9, "3")), (Told(BOUNDARY - 10**9, None),)),
+)
+DOCUMENT = Document(
+    name="plan", from_ns=BOUNDARY, content=b"[site]\n", by="carbon.toml", rules=((-(2**40), 3600), (BOUNDARY, 7200))
+)
+CONTEXT = ContextFact(
+    gateway="gw1", line="press", what=What.JOB, t_ns=BOUNDARY, value="4711", source="mes by MQTT", id="a-1"
+)
+STATEMENT = Statement(
+    record="ab" * 16,
+    version=2,
+    supersedes="cd" * 32,
+    reason="a factor was revised",
+    subject=(("shift", "2025-10-09/early"),),
+    figures=(("energy_kwh", "1.5"),),
 )
 NOTE = b"wattseal/gw1\n1\nAAAA\n\n\xe2\x80\x94 wattseal/gw1 BBBB\n"
 
@@ -112,6 +156,11 @@ LEAVES: dict[str, Callable[[], bytes]] = {
         src=(BOOT, 5),
     ),
     "factor": lambda: seal("factor", factor_body(FACTOR), clock=CLOCK),
+    "schema of intervals with context": lambda: seal("schema", line_body(CONTEXT_LINE), clock=CLOCK, src=(BOOT, 6)),
+    "interval with context": lambda: seal("interval", interval_body(CONTEXT_INTERVAL), clock=CLOCK, src=(BOOT, 7)),
+    "document": lambda: seal("document", document_body(DOCUMENT), clock=CLOCK, prev=3),
+    "context": lambda: seal("context", context_body(CONTEXT), clock=CLOCK),
+    "statement": lambda: seal("statement", statement_body(STATEMENT), clock=CLOCK, prev=9),
     "accepted": lambda: seal("accepted", accepted_body("gw1", NOTE), clock=CLOCK),
 }
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -94,7 +94,7 @@ def test_a_time_with_an_offset_is_taken_as_utc() -> None:
         ({"start": "2023-01-01T00:00:00"}, r"factor\[0\]\.start: got .*, want a date and time with Z"),
         ({"start": "1969-01-01T00:00:00Z"}, r"factor\[0\]\.start: got .*, want a time from 1970 to 2262"),
         ({"end": "2023-01-01T00:00:00Z"}, r"factor\[0\]\.end: got 2023-01-01T00:00:00Z, want a time after"),
-        ({"region": '"x"'}, r"factor\[0\]\.region: got a key that is not known, want one of end, method"),
+        ({"region": '"x"'}, r"factor\[0\]\.region: got a key that is not known, want one of end, granularity"),
     ],
 )
 def test_a_wrong_entry_says_where_got_and_want(change: dict[str, str], message: str) -> None:

@@ -144,7 +144,7 @@ def test_duplicate_json_keys_are_refused() -> None:
         (b'"gw1","packer"', b'"gw1","pecker"', "a schema that no line of this export asks for"),
         (b'["gw1","packer"],', b"", "a schema that no line of this export asks for"),
         (b'["gw2","boiler, old"]', b'["gw3","boiler, old"]', r"^keys\.json: want the keys of the gateways"),
-        (b'"calc_version":"1"', b'"calc_version":"2"', "this program computes '1'"),
+        (b'"calc_version":"2"', b'"calc_version":"3"', "this program computes '2'"),
         (b"2026-01-01T09:07:00Z", b"2026-01-01T08:07:00Z", "period: want a start and a later end"),
         (b"2026-01-01T09:07:00Z", b"2026-1-1T09:07:00Z", "the one text"),
         (b"2026-01-01T09:07:00Z", b"tomorrow", "want a time as"),

@@ -89,12 +89,15 @@ class RunningPlant:
     about: Mapping[str, Any]
 
 
-def plant_devices(plant: str, *, period_s: float = 0.2) -> str:
-    """Return the sections of gateway.toml for the simulated factory's meters at host:port plant, and its line."""
+def plant_devices(plant: str, *, period_s: float = 0.2, speed: int = SPEED) -> str:
+    """Return the sections of gateway.toml for the simulated factory's meters at host:port plant, and its line.
+
+    speed: plant seconds a second: so much faster do registers move than powers say.
+    """
     devices, common = "", {"plant": plant, "period_s": period_s}
     for name, template, unit_id, rated_w in _DEVICES:
         devices += _DEVICE_TOML.format(name=name, template=template, unit_id=unit_id, **common)
-        devices += f"rated_power_w = {rated_w * SPEED}  # {rated_w} W, {SPEED} times as fast\n" if rated_w else ""
+        devices += f"rated_power_w = {rated_w * speed}  # {rated_w} W, {speed} times as fast\n" if rated_w else ""
     return devices + _LINE_TOML.format(line=LINE, zone=ZONE)
 
 

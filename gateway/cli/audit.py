@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 
 
-def _instant(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+def instant(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    """Return a time option as UTC ns: click's callback."""
     if text is None:
         return None
     try:
@@ -32,8 +33,8 @@ def _instant(_: click.Context, __: click.Parameter, text: str | None) -> int | N
 @click.option(
     "--line", "lines", multiple=True, help="A line, as NAME or GATEWAY/NAME; all without it. May be given again."
 )
-@click.option("--from", "start_ns", callback=_instant, help="First instant, UTC; the first interval without it.")
-@click.option("--to", "end_ns", callback=_instant, help="End, UTC, excluded; the newest interval without it.")
+@click.option("--from", "start_ns", callback=instant, help="First instant, UTC; the first interval without it.")
+@click.option("--to", "end_ns", callback=instant, help="End, UTC, excluded; the newest interval without it.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("export"), show_default=True, help="Folder, or .zip."
 )

@@ -99,6 +99,7 @@ class Site:
     folder: Path
     control: Path
     fault_ns: int | None = None
+    repair_ns: int | None = None
     children: dict[str, Child] = field(default_factory=dict)
     tasks: dict[str, asyncio.Task[int]] = field(default_factory=dict)
 
@@ -136,6 +137,11 @@ class Site:
         """Inject the fault that the demo is about."""
         await self.command("fault compressor-valve")
         self.fault_ns = time.time_ns()
+
+    async def mend_compressor(self) -> None:
+        """Repair it."""
+        await self.command("repair compressor-valve")
+        self.repair_ns = time.time_ns()
 
 
 def write_site(folder: Path, *, broker: str, devices: str, seal: str = "") -> None:
@@ -207,11 +213,13 @@ async def run_demo(
     *,
     seconds: float | None,
     fault_after_s: float,
+    lasts_s: float,
     show: Callable[[Snapshot], None],
     look: Callable[[Path], LineSums | None],
 ) -> tuple[Site, dict[str, float]]:
     """Run the demonstration for some seconds, or until cancelled; return the site and the last metrics.
 
+    lasts_s: how long the fault lasts.
     look: reads the line's sums from the ledger's folder.
     """
     async with running_site(folder) as site:
@@ -228,10 +236,12 @@ async def run_demo(
                         readings_per_s=(total - readings) / (now - asked),
                         metrics=metrics,
                         line=look(folder),
-                        faulty=site.fault_ns is not None,
+                        faulty=site.fault_ns is not None and site.repair_ns is None,
                     )
                 )
                 readings, asked = total, now
                 if site.fault_ns is None and now - began >= fault_after_s:
                     await site.break_compressor()
+                elif site.repair_ns is None and now - began >= fault_after_s + lasts_s:
+                    await site.mend_compressor()
         return site, await settled(site)

@@ -61,6 +61,7 @@ def summarise(site: Site, metrics: Mapping[str, float]) -> dict[str, float | int
         "co2e_kg": None,
         "kg_co2e_per_unit_before": None,
         "kg_co2e_per_unit_after": None,
+        "kg_co2e_per_unit_repaired": None,
     }
     book = book_of(site.folder)
     if book is None:
@@ -78,7 +79,12 @@ def summarise(site: Site, metrics: Mapping[str, float]) -> dict[str, float | int
             fault_ns = site.fault_ns or 2**63 - 1
             found["kg_co2e_per_unit_before"] = _per_unit(totals(end_ns=fault_ns - 1_000_000_000))
             if site.fault_ns is not None:
-                found["kg_co2e_per_unit_after"] = _per_unit(totals(start_ns=fault_ns + SETTLED_NS))
+                mended_ns = site.repair_ns or 2**63 - 1
+                after = totals(start_ns=fault_ns + SETTLED_NS, end_ns=mended_ns - 1_000_000_000)
+                found["kg_co2e_per_unit_after"] = _per_unit(after)
+            if site.repair_ns is not None:
+                repaired = totals(start_ns=site.repair_ns + SETTLED_NS)
+                found["kg_co2e_per_unit_repaired"] = _per_unit(repaired)
     finally:
         book.close()
     return found

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -62,8 +62,9 @@ def dev_agents(folder: Path, agents: tuple[str, ...], collect: str, hosts: tuple
 @click.option("--seconds", type=click.FloatRange(min=5), help="Stop by itself; else Ctrl-C does.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Leave the results in this folder.")
 @click.option("--fault-after", type=click.FloatRange(min=2), help="Seconds until the compressor's valve fails.")
+@click.option("--story/--no-story", default=True, help="Then replay the fault in plant time: alert, cause, report.")
 @click.option("--force", is_flag=True, help="Delete what an earlier demo left in the folder.")
-def demo(seconds: float | None, out: Path | None, fault_after: float | None, *, force: bool) -> None:
+def demo(seconds: float | None, out: Path | None, fault_after: float | None, *, story: bool, force: bool) -> None:
     """Run a simulated factory, a broker, a gateway and a ledger on this machine, live.
 
     \b
@@ -73,7 +74,11 @@ def demo(seconds: float | None, out: Path | None, fault_after: float | None, *, 
     fault_after = fault_after or (max(4.0, seconds * 0.45) if seconds else 20.0)
     with tempfile.TemporaryDirectory(prefix="wattseal-demo-") as scratch:
         folder = Path(scratch).resolve() if out is None else _emptied(out, force=force)
-        summary = _run(folder, seconds, fault_after)
+        lasts = max(4.0, seconds * 0.27) if seconds else 20.0
+        summary = _run(folder, seconds, fault_after, lasts)
+        if story and summary["kg_co2e_per_unit_after"] is not None:
+            summary |= _told(folder)
+            (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     click.echo(json.dumps(summary, indent=2))
     if out is not None and (out / "export").exists():
         click.echo(f"\nLeft in {out}. Check the export:  wattseal verify {out}/export")
@@ -92,26 +97,39 @@ def _emptied(out: Path, *, force: bool) -> Path:
     return out.resolve()
 
 
-def _run(folder: Path, seconds: float | None, fault_after_s: float) -> dict[str, float | int | None]:
+def _told(folder: Path) -> dict[str, Any]:
+    """Tell the story in plant time; return what the summary says of it."""
+    from gateway.app.story import run_story, told
+
+    click.echo("replaying 32 h of the factory in plant time ...", err=True)
+    story = asyncio.run(run_story(folder / "story"))
+    click.echo("\n".join(told(story)), err=True)
+    return {"story": story}
+
+
+def _run(folder: Path, seconds: float | None, fault_after_s: float, lasts_s: float) -> dict[str, Any]:
     from rich.console import Console
     from rich.live import Live
 
     console = Console(stderr=True)
     console.print(f"[bold]Wattseal demo[/] in {folder}  (Ctrl-C ends it)")
     if not console.is_terminal:
-        return asyncio.run(_demo(folder, seconds, fault_after_s, _now_and_then(console)))
+        return asyncio.run(_demo(folder, seconds, (fault_after_s, lasts_s), _now_and_then(console)))
     with Live(console=console, refresh_per_second=4) as live:
-        return asyncio.run(_demo(folder, seconds, fault_after_s, lambda snapshot: live.update(_table(snapshot))))
+        return asyncio.run(_demo(folder, seconds, (fault_after_s, lasts_s), lambda now: live.update(_table(now))))
 
 
 async def _demo(
-    folder: Path, seconds: float | None, fault_after_s: float, show: Callable[["Snapshot"], None]
-) -> dict[str, float | int | None]:
+    folder: Path, seconds: float | None, fault_s: tuple[float, float], show: Callable[["Snapshot"], None]
+) -> dict[str, Any]:
     from gateway.app.demo import run_demo
     from gateway.app.handover import Wish, export_to
     from gateway.app.summary import line_sums, summarise
 
-    site, metrics = await run_demo(folder, seconds=seconds, fault_after_s=fault_after_s, show=show, look=line_sums)
+    after_s, lasts_s = fault_s
+    site, metrics = await run_demo(
+        folder, seconds=seconds, fault_after_s=after_s, lasts_s=lasts_s, show=show, look=line_sums
+    )
     summary = summarise(site, metrics)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if summary["kg_co2e_per_unit_before"] is None and seconds is None:

@@ -1,0 +1,74 @@
+"""The six cases of the plant through the real pipeline, in plant time: figures, alert, cause, repair."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from hil.replay.cases import CASES
+
+
+def outcome(case: str, seed: int) -> dict[str, Any]:
+    """Run a case as a user does, and return what it prints."""
+    command = [sys.executable, "-m", "hil.plant", "replay", case, "--seed", str(seed), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def check(case: str, seed: int) -> None:
+    """Hold an outcome to what the facts say of its case."""
+    found = outcome(case, seed)
+    names = [cause["name"] for cause in found["causes"]]
+    assert found["before"] == pytest.approx(0.68, abs=0.005)
+    if case != "no-counts":
+        assert found["after"] == pytest.approx(0.87, abs=0.006)
+        assert found["repaired"] == pytest.approx(0.68, abs=0.005)
+        assert found["change_percent"] == pytest.approx(-21.8, abs=0.7)
+    if case == "sku":
+        assert found["alert_delay_s"] is None
+        assert found["alerts"] == 0
+        return
+    assert found["alert_delay_s"] is not None
+    assert 0 < found["alert_delay_s"] <= 600
+    match case:
+        case "compressor":
+            assert names[0] == "compressor"
+            assert any("starts" in said for said in found["causes"][0]["evidence"])
+            assert found["avoided_kg"] > 0
+        case "grid":
+            assert names[0] == "grid factor"
+            assert not {"compressor", "press", "filler", "hvac"} & set(names[:2])
+        case "sku-unknown":
+            assert names[0] == "undetermined"
+        case "slow":
+            assert names[0] == "throughput"
+        case "mixed":
+            assert names[0] == "compressor"
+            assert {"grid factor", "throughput"} <= set(names)
+        case "no-counts":
+            assert found["after"] is None
+            assert found["alert_kind"] == "data"
+
+
+def test_a_broken_compressor_valve_is_named_within_ten_minutes_and_the_repair_shows() -> None:
+    check("compressor", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("case", [name for name in CASES if name != "clean"])
+def test_each_case_finds_its_cause(case: str, seed: int) -> None:
+    check(case, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [4, 5])
+def test_a_clean_run_raises_nothing(seed: int) -> None:
+    found = outcome("clean", seed)
+    assert found["alerts"] == 0
+    assert found["after"] == pytest.approx(0.68, abs=0.005)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -87,7 +86,7 @@ class Gateway(MemoryLog):
         if schema.id not in self.schema_at:
             self.adopt(schema)
         samples = tuple(
-            replace(sample(one, t_ns + SECOND), point=column.point)
+            sample(one, t_ns + SECOND)._replace(point=column.point)
             for one, column in zip(shown, schema.columns, strict=True)
         )
         body = interval_body(Interval(schema_id=schema.id, t_ns=t_ns, samples=samples))

@@ -9,6 +9,7 @@ import msgpack
 from gateway.codec.bodies import (
     accepted_body,
     context_body,
+    counts_body,
     document_body,
     epoch_body,
     event_body,
@@ -26,6 +27,7 @@ from gateway.model import (
     Column,
     ContextColumn,
     ContextFact,
+    CountFact,
     Document,
     Factor,
     Interval,
@@ -132,6 +134,16 @@ DOCUMENT = Document(
 CONTEXT = ContextFact(
     gateway="gw1", line="press", what=What.JOB, t_ns=BOUNDARY, value="4711", source="mes by MQTT", id="a-1"
 )
+COUNTS = CountFact(
+    gateway="gw1",
+    line="press",
+    start_ns=BOUNDARY,
+    end_ns=BOUNDARY + 60 * MINUTE_NS,
+    good=1200,
+    total=None,
+    source="mes",
+    id="a-2",
+)
 STATEMENT = Statement(
     record="ab" * 16,
     version=2,
@@ -160,6 +172,7 @@ LEAVES: dict[str, Callable[[], bytes]] = {
     "interval with context": lambda: seal("interval", interval_body(CONTEXT_INTERVAL), clock=CLOCK, src=(BOOT, 7)),
     "document": lambda: seal("document", document_body(DOCUMENT), clock=CLOCK, prev=3),
     "context": lambda: seal("context", context_body(CONTEXT), clock=CLOCK),
+    "counts": lambda: seal("counts", counts_body(COUNTS), clock=CLOCK, prev=7),
     "statement": lambda: seal("statement", statement_body(STATEMENT), clock=CLOCK, prev=9),
     "accepted": lambda: seal("accepted", accepted_body("gw1", NOTE), clock=CLOCK),
 }

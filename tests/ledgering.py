@@ -12,6 +12,7 @@ from structlog.testing import CapturingLogger
 from gateway.app.ledger import Ledger, LedgerCounts
 from gateway.app.rebuild import rebuild
 from gateway.carbon.exact import text
+from gateway.clock import WallClock
 from gateway.codec.frames import LeafHash, LogMessage, pack_log
 from gateway.codec.leaves import Leaf
 from gateway.config import LedgerConfig, parse_ledger
@@ -67,12 +68,15 @@ class Scroll:
 class Hall:
     """A ledger of two gateways, what it has said, and what it takes to restart it.
 
-    memory: its logs are kept in memory, one file system a log; else on disk.
+    memory: its logs are kept in memory, one file system a log; else on disk. clock: the machine's without it.
+    more: lines of [ledger].
     """
 
     folder: Path
     windows: Sequence[Window] = ((0, 60, "400"),)
     memory: bool = True
+    clock: WallClock | None = None
+    more: str = ""
     disks: dict[Path, FaultyFiles] = field(default_factory=dict)
     said: CapturingLogger = field(default_factory=CapturingLogger)
     counts: LedgerCounts = field(default_factory=LedgerCounts)
@@ -87,12 +91,17 @@ class Hall:
         self.start()
 
     @property
+    def toml(self) -> str:
+        """The text of ledger.toml."""
+        toml = '[ledger]\nname = "ledger"\nstate = "state"\nkey = "ledger.key"\nfactors = "factors.toml"\n'
+        toml += self.more
+        toml += '[broker]\nbroker = "127.0.0.1:1"\nca = "ca"\ncert = "cert"\nkey = "key"\n'
+        return toml + "".join(f'[gateways.{name}]\nkey = "{name}.vkey"\n' for name in SIGNERS)
+
+    @property
     def config(self) -> LedgerConfig:
         """What ledger.toml says."""
-        toml = '[ledger]\nname = "ledger"\nstate = "state"\nkey = "ledger.key"\nfactors = "factors.toml"\n'
-        toml += '[broker]\nbroker = "127.0.0.1:1"\nca = "ca"\ncert = "cert"\nkey = "key"\n'
-        toml += "".join(f'[gateways.{name}]\nkey = "{name}.vkey"\n' for name in SIGNERS)
-        return parse_ledger(toml, name="ledger.toml", folder=self.folder)
+        return parse_ledger(self.toml, name="ledger.toml", folder=self.folder)
 
     def write_key(self, name: str, key: str) -> None:
         """Write a key file."""
@@ -119,7 +128,7 @@ class Hall:
         )
         self.counts = LedgerCounts()
         try:
-            self.ledger = Ledger(self.config, counts=self.counts, log=log, files=self.files)
+            self.ledger = Ledger(self.config, counts=self.counts, log=log, files=self.files, clock=self.clock)
         except BaseException:
             for disk in self.disks.values():
                 disk.close()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError
+from hil.bench.carbon import CARBON
 from hil.bench.cases import CASES
 from hil.bench.protocols import PROTOCOLS, measure_protocol
 from hil.bench.report import TARGETS, judged, lines_of, target_lines
@@ -89,7 +90,7 @@ def test_a_peer_that_does_not_start_ends_the_case() -> None:
 
 def test_an_unknown_case_is_refused_with_the_names_of_all() -> None:
     said = bench("--case", "meters7", code=2).stderr
-    assert all(name in said for name in (*CASES, *PROTOCOLS))
+    assert all(name in said for name in (*CASES, *PROTOCOLS, *CARBON))
 
 
 def test_each_target_is_of_a_case_and_says_when_it_is_missed() -> None:
@@ -97,8 +98,9 @@ def test_each_target_is_of_a_case_and_says_when_it_is_missed() -> None:
     figures = {"cores": 1.0, "rss_mb": 1.0, "cpu_s_per_million_points": 1.0, "points_per_s": 1.0, "missed_ticks": 0.0}
     chain = {**figures, "timing": {"latency_p99_s": 1.0, "jitter_p99_s": 1.0}}
     every = {"end_to_end": chain, "stages": {"ledger": figures}, "driver": figures}
+    every["days"] = [{"cpu_us_per_figure": 9.0}]
     cases = {target.case: every for target in TARGETS}
-    assert set(cases) <= set(CASES) | set(PROTOCOLS)
+    assert set(cases) <= set(CASES) | set(PROTOCOLS) | set(CARBON)
     entries = judged(cases)
     assert len(entries) == len(TARGETS)
     for entry in entries:

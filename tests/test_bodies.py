@@ -78,6 +78,16 @@ TAKES: dict[str, dict[str, str]] = {
         "source": "str",
         "id": "str",
     },
+    "counts": {
+        "gateway": "str",
+        "line": "str",
+        "start": "int",
+        "end": "int",
+        "good": "nil|int",
+        "total": "nil|int",
+        "source": "str",
+        "id": "str",
+    },
     "statement": {
         "record": "str",
         "version": "int",

@@ -462,7 +462,7 @@ BAD_LEDGERS: list[tuple[str, str, str]] = [
     ('name = "main"', 'name = "Main"', f"ledger.name: got 'Main', {NAME}"),
     ("[ledger]", "[ledger]\nx = 1", "ledger.x: got an unknown key, want one of name, state, key, factors, metrics"),
     ('factors = "factors.toml"\n', "", "ledger.factors: got nothing, want a path"),
-    ("[broker]", "[brokr]", "brokr: got an unknown section, want one of broker, gateways, ledger"),
+    ("[broker]", "[brokr]", "brokr: got an unknown section, want one of broker, context, feeds, gateways, ledger"),
     (GATEWAYS, "", "gateways: got none, want [gateways.<id>] with the gateway's key"),
     ("[gateways.gw1]", "[gateways.GW1]", f"gateways: got the name 'GW1', {NAME}"),
     ('key = "keys/gw1.vkey"', "key = []", "gateways.gw1.key: got [], want a path"),

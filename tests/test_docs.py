@@ -16,7 +16,7 @@ from gateway.app.forward import ForwardMetrics
 from gateway.app.ledger import LedgerCounts
 from gateway.app.load import template_text
 from gateway.app.sealer import SealCounts
-from gateway.config import ledger, parse_gateway, parse_ledger, parse_template, sections, templates
+from gateway.config import feeds, intake, ledger, parse_gateway, parse_ledger, parse_template, sections, templates
 from gateway.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -104,6 +104,9 @@ def test_the_ledger_page_shows_files_that_parse() -> None:
         (templates.ModbusTemplate, "gateway.md"),
         (ledger.LedgerSection, "ledger.md"),
         (ledger.GatewayKeySection, "ledger.md"),
+        (feeds.FeedSection, "factors.md"),
+        (intake.IntakeSection, "context.md"),
+        (intake.TopicSection, "context.md"),
     ],
 )
 def test_each_key_is_in_the_docs(section: type[msgspec.Struct], page: str) -> None:
@@ -113,7 +116,7 @@ def test_each_key_is_in_the_docs(section: type[msgspec.Struct], page: str) -> No
 
 
 def test_the_log_page_names_just_the_events_that_are_written() -> None:
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "gateway" / "app").glob("*.py"))
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "gateway" / "app").rglob("*.py"))
     written = set(
         re.findall(r'(?:event_body|_event|\.event|_turned|_say)\(\s*(?:device, )?"([a-z]+\.[a-z_]+)"', source)
     )

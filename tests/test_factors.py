@@ -1,17 +1,26 @@
 """Factors: the static file, exact units, and which factor applies when."""
 
+import contextlib
+from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
+from time import perf_counter
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.app.load import annual_tables, table_text
+from gateway.carbon.energy import Flag
+from gateway.carbon.facts import Touched, joined
 from gateway.carbon.grid.factors import parse_factors, to_g_per_kwh, version_of
-from gateway.carbon.grid.table import FactorLeaf, FactorTable
+from gateway.carbon.grid.news import news_of, restated
+from gateway.carbon.grid.table import FactorLeaf, FactorTable, Span
+from gateway.config.plan import GridSection
 from gateway.errors import ConfigError, TrustError
-from gateway.model import Factor
+from gateway.model import UNTIL_FURTHER_NOTICE_NS, Factor
 from tests.line_leaves import SECOND, T0, factor, table
 
 DEMO = Path(__file__).parent.parent / "hil" / "plant" / "factors-demo.toml"
@@ -34,6 +43,10 @@ ENTRY = {
 
 def toml(*entries: dict[str, str]) -> str:
     return "\n".join("[[factor]]\n" + "\n".join(f"{k} = {v}" for k, v in entry.items()) for entry in entries)
+
+
+def _index(one: FactorLeaf) -> int:
+    return one.index
 
 
 def leaf(one: Factor, index: int) -> FactorLeaf:
@@ -102,7 +115,16 @@ def test_a_wrong_entry_says_where_got_and_want(change: dict[str, str], message: 
         parse_factors(toml({**ENTRY, **change}), name="f.toml")
 
 
-@pytest.mark.parametrize("missing", sorted(ENTRY))
+def test_a_window_without_an_end_holds_until_the_next_of_its_key() -> None:
+    entry = {key: value for key, value in ENTRY.items() if key != "end"}
+    (one,) = parse_factors(toml(entry), name="f.toml")
+    assert one.end_ns == UNTIL_FURTHER_NOTICE_NS
+    assert len(parse_factors(toml(entry, {**entry, "start": "2024-01-01T00:00:00Z"}), name="f.toml")) == 2
+    with pytest.raises(ConfigError, match=r"factor\[1\]\.start: got .*, which lies in the window of factor\[0\]"):
+        parse_factors(toml(entry, ENTRY), name="f.toml")
+
+
+@pytest.mark.parametrize("missing", sorted({*ENTRY} - {"end"}))
 def test_a_missing_key_is_named(missing: str) -> None:
     entry = {key: value for key, value in ENTRY.items() if key != missing}
     with pytest.raises(ConfigError, match=rf"f\.toml: factor\[1\]\.{missing}: got nothing"):
@@ -192,3 +214,281 @@ def test_spans_cover_any_time_without_gap_and_agree_with_every_instant(
     assert all(a.end_ns == b.start_ns and a.leaf is not b.leaf for a, b in pairwise(spans))
     for span in spans:
         assert all(made.at("DEMO", t) is span.leaf for t in range(span.start_ns, span.end_ns))
+
+
+# ---- which factor counts
+
+ORDER = GridSection(order=("maps", "agency", "table"), last_good_h=2)
+OPEN = UNTIL_FURTHER_NOTICE_NS
+
+Told = tuple[int, int, int | None, str]
+
+
+def told(spans: Sequence[Span]) -> list[Told]:
+    """Return spans in hours since T0, with the factor's value and its flag."""
+    return [
+        (
+            (span.start_ns - T0) // HOUR,
+            (span.end_ns - T0) // HOUR,
+            None if span.leaf is None else int(span.leaf.factor.g_per_kwh),
+            span.fallback or "",
+        )
+        for span in spans
+    ]
+
+
+def hours(value: str, start: int, end: int | None, **more: str) -> Factor:
+    return factor(value, T0 + start * HOUR, OPEN if end is None else T0 + end * HOUR, **more)
+
+
+def test_the_primary_then_the_secondary_then_the_last_good_then_the_annual_and_each_is_flagged() -> None:
+    made = table(
+        hours("400", 0, 2, provider="maps"),
+        hours("500", 0, 4, provider="agency"),
+        hours("300", -1000, 20, provider="table", granularity="P1Y"),
+    )
+    assert told(made.spans("DEMO", T0 - HOUR, T0 + 22 * HOUR, ORDER)) == [
+        (-1, 0, 300, "factor_annual"),
+        (0, 2, 400, ""),
+        (2, 4, 500, "factor_secondary"),
+        (4, 6, 500, "factor_last_good"),
+        (6, 20, 300, "factor_annual"),
+        (20, 22, None, ""),
+    ]
+
+
+def test_an_annual_factor_is_flagged_and_stands_last_wherever_the_order_names_it() -> None:
+    policy = GridSection(order=("table", "maps"), last_good_h=0)
+    made = table(hours("300", 0, 4, provider="table", granularity="P1Y"), hours("400", 1, 2, provider="maps"))
+    assert told(made.spans("DEMO", T0, T0 + 3 * HOUR, policy)) == [
+        (0, 1, 300, "factor_annual"),
+        (1, 2, 400, "factor_secondary"),
+        (2, 3, 300, "factor_annual"),
+    ]
+
+
+def test_the_last_good_is_the_one_that_ended_last_and_never_one_to_come() -> None:
+    made = table(hours("400", 0, 1, provider="maps"), hours("500", 0, 2, provider="agency"), hours("600", 9, 10))
+    policy = GridSection(order=("maps", "agency"), last_good_h=3)
+    assert told(made.spans("DEMO", T0, T0 + 11 * HOUR, policy)) == [
+        (0, 1, 400, ""),
+        (1, 2, 500, "factor_secondary"),
+        (2, 5, 500, "factor_last_good"),
+        (5, 11, None, ""),
+    ]
+
+
+def test_without_a_policy_there_is_no_last_good_and_an_annual_factor_is_still_flagged() -> None:
+    made = table(hours("400", 0, 1), hours("300", 0, 3, provider="table", granularity="P1Y"))
+    assert told(made.spans("DEMO", T0, T0 + 4 * HOUR)) == [
+        (0, 1, 400, ""),
+        (1, 3, 300, "factor_annual"),
+        (3, 4, None, ""),
+    ]
+
+
+def test_a_provider_that_the_order_does_not_name_never_counts() -> None:
+    made = table(hours("1", 0, 1, provider="other"), hours("2", 0, 1, provider="agency", granularity="PT1H"))
+    assert told(made.spans("DEMO", T0, T0 + HOUR, ORDER)) == [(0, 1, 2, "factor_secondary")]
+    assert told(made.spans("DEMO", T0, T0 + HOUR, GridSection())) == [(0, 1, 2, "")], "no order: the first key"
+
+
+@pytest.mark.parametrize("kind", ["lifecycle", "direct"])
+def test_a_policy_never_mixes_lifecycle_and_direct(kind: Literal["lifecycle", "direct"]) -> None:
+    made = table(
+        hours("1", 0, 1, provider="maps", type="lifecycle"),
+        hours("2", 1, 2, provider="maps", type="direct"),
+        hours("3", 0, 9, provider="table", type="direct", granularity="P1Y"),
+        hours("4", 0, 1, provider="agency", type="direct"),
+    )
+    policy = GridSection(order=("maps", "agency", "table"), last_good_h=1, type=kind)
+    leaves = [span.leaf for span in made.spans("DEMO", T0 - 5 * HOUR, T0 + 15 * HOUR, policy)]
+    assert {leaf.factor.key[3] for leaf in leaves if leaf is not None} == {kind}
+    assert GridSection().type == "lifecycle"
+
+
+def test_a_marginal_factor_is_no_fallback_either() -> None:
+    made = table(hours("1", 0, 1, provider="maps", signal="marginal"))
+    assert told(made.spans("DEMO", T0, T0 + 2 * HOUR, ORDER)) == [(0, 2, None, "")]
+
+
+def test_an_open_window_is_ended_by_the_next_of_its_key() -> None:
+    first, second = hours("1", 0, None), hours("2", 5, None)
+    for made in (table(first, second), table(second, first)):
+        assert told(made.spans("DEMO", T0 - HOUR, T0 + 9 * HOUR)) == [(-1, 0, None, ""), (0, 5, 1, ""), (5, 9, 2, "")]
+        assert made.in_force(first) is not None
+        assert made.overlaps(hours("3", 4, 6))
+        assert made.overlaps(hours("3", 0, 2)), "another end for the same start"
+        assert not made.overlaps(hours("3", 7, 8))
+        assert made.add(leaf(hours("3", 7, 8), 3))
+        assert told(made.spans("DEMO", T0 + 5 * HOUR, T0 + 9 * HOUR)) == [
+            (5, 7, 2, ""),
+            (7, 8, 3, ""),
+            (8, 9, None, ""),
+        ]
+
+
+def test_what_the_operator_states_counts_before_all_until_he_states_otherwise() -> None:
+    made = table(hours("400", 0, 9, provider="maps"))
+    stated = leaf(hours("385", 2, None, provider="operator", type="unspecified"), 7)
+    made.state(T0 + 2 * HOUR, zone="", leaf=stated)
+    made.state(T0 + 5 * HOUR, zone="", leaf=None)
+    for policy in (None, ORDER, GridSection(type="direct")):
+        found = told(made.spans("DEMO", T0 + 2 * HOUR, T0 + 6 * HOUR, policy))
+        assert found[0] == (2, 5, 385, "")
+    assert told(made.spans("DEMO", T0, T0 + 6 * HOUR)) == [(0, 2, 400, ""), (2, 5, 385, ""), (5, 6, 400, "")]
+    made.state(T0 + 3 * HOUR, zone="ELSEWHERE", leaf=stated)
+    assert told(made.spans("DEMO", T0, T0 + 6 * HOUR)) == [(0, 2, 400, ""), (2, 3, 385, ""), (3, 6, 400, "")]
+    assert told(made.spans("ELSEWHERE", T0, T0 + 6 * HOUR)) == [(0, 2, None, ""), (2, 6, 385, "")]
+
+
+def test_the_same_value_in_a_weaker_state_changes_nothing_and_a_revised_one_always_counts() -> None:
+    measured = hours("400", 0, 1, state="measured")
+    made = table(measured)
+    weaker = hours("400", 0, 1, state="forecast", supersedes=measured.version)
+    assert not made.add(leaf(weaker, 2))
+    assert news_of(made, [weaker]) == []
+    revised = hours("410", 0, 1, state="estimated", supersedes=measured.version)
+    assert list(news_of(made, [weaker, revised])) == [revised]
+    assert made.add(leaf(revised, 3))
+    stronger = hours("410", 0, 1, state="final", supersedes=revised.version)
+    assert made.add(leaf(stronger, 4)), "estimated is superseded by final, though the value is the same"
+
+
+def test_of_one_window_offered_twice_the_last_is_news() -> None:
+    made = table(hours("1", 0, 1))
+    held = made.at("DEMO", T0)
+    assert held is not None
+    news = news_of(made, [hours("2", 0, 1), hours("3", 0, 1), hours("9", 1, 2)])
+    assert [(int(one.g_per_kwh), one.supersedes) for one in news] == [(3, held.factor.version), (9, "")]
+    assert list(news_of(made, [hours("2", 0, 1), hours("1", 0, 1)])) == [], "back to what is in force"
+
+
+def test_offered_windows_that_overlap_each_other_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"factors: got .*, which overlaps"):
+        news_of(FactorTable(), [hours("1", 0, 2), hours("2", 1, 3)])
+    assert len(news_of(FactorTable(), [hours("1", 0, None), hours("2", 1, 3)])) == 2
+
+
+def test_a_restatement_says_old_new_delta_and_why() -> None:
+    old, new = hours("400", 0, 1, state="estimated"), hours("384.5", 0, 1, state="measured")
+    assert restated(old, new) == {
+        "key": ["demo", "DEMO", "average", "lifecycle", ""],
+        "start": T0,
+        "end": T0 + HOUR,
+        "old": "400",
+        "new": "384.5",
+        "delta": "-15.5",
+        "reason": "state estimated to measured, value revised",
+    }
+
+
+@pytest.mark.parametrize(
+    ("windows", "new", "until"),
+    [
+        ([], (0, 1), 3),
+        ([(2, 3)], (0, 1), 2),
+        ([(1, 2)], (0, 1), 1),
+        ([(9, 10)], (0, 1), 3),
+        ([(-5, None)], (0, 1), None),
+        ([(-5, None), (4, 5)], (0, 1), 4),
+        ([(4, 5)], (0, None), 4),
+    ],
+)
+def test_a_new_factor_reaches_as_far_as_it_may_be_the_last_good_one(
+    windows: list[tuple[int, int | None]], new: tuple[int, int | None], until: int | None
+) -> None:
+    made = table(*(hours("1", start, end) for start, end in windows))
+    one = hours("2", *new)
+    made.add(leaf(one, 9))
+    assert made.reach(one, 2 * HOUR) == (OPEN if until is None else T0 + until * HOUR)
+
+
+def test_windows_that_meet_are_computed_once() -> None:
+    windows = [Touched(5, 7, zone="A"), Touched(0, 3, zone="A"), Touched(3, 5, zone="B"), Touched(2, 5, zone="A")]
+    assert joined(windows) == [Touched(0, 7, zone="A"), Touched(3, 5, zone="B")]
+    assert joined([]) == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 40),
+            st.integers(1, 12),
+            st.sampled_from(["maps", "agency", "table", "x"]),
+            st.sampled_from(["", "PT1H", "P1Y"]),
+            st.sampled_from(["lifecycle", "direct"]),
+            st.booleans(),
+        ),
+        max_size=14,
+    ),
+    st.sampled_from([None, ORDER, GridSection(last_good_h=5 / 3_600_000_000_000)]),
+    st.integers(0, 50),
+    st.integers(1, 30),
+)
+def test_what_lost_may_be_left_out_and_the_choice_is_the_same(
+    windows: list[tuple[int, int, str, str, str, bool]], policy: GridSection | None, start: int, length: int
+) -> None:
+    """An export shows only the factors that rows rest on."""
+    made = FactorTable()
+    for number, (begin, size, provider, granularity, kind, is_open) in enumerate(windows, 1):
+        more = {"provider": provider, "granularity": granularity, "type": kind}
+        with contextlib.suppress(TrustError):
+            made.add(leaf(factor(str(number), begin, OPEN if is_open else begin + size, **more), number))
+    spans = made.spans("DEMO", start, start + length, policy)
+    assert spans[0].start_ns == start
+    assert spans[-1].end_ns == start + length
+    assert all(a.end_ns == b.start_ns and (a.leaf, a.fallback) != (b.leaf, b.fallback) for a, b in pairwise(spans))
+    alone = FactorTable()
+    for one in sorted({span.leaf.index: span.leaf for span in spans if span.leaf is not None}.values(), key=_index):
+        alone.add(one)
+    assert alone.spans("DEMO", start, start + length, policy) == spans
+    for span in spans:
+        assert all(alone.at("DEMO", t, policy) is span.leaf for t in range(span.start_ns, span.end_ns))
+
+
+def test_a_lookup_costs_no_more_among_many_factors() -> None:
+    def cost_s(count: int) -> float:
+        made = FactorTable()
+        for n in range(count):
+            made.add(leaf(hours(str(n % 500 + 1), n, n + 1, provider="maps"), n))
+        begun = perf_counter()
+        for minute in range(3000):
+            made.spans("DEMO", T0 + minute * HOUR // 60, T0 + (minute + 1) * HOUR // 60, ORDER)
+        return perf_counter() - begun
+
+    few, many = (min(cost_s(count) for _ in range(5)) for count in (60, 6000))
+    assert many < 3 * few
+
+
+# ---- tables that come with the program
+
+
+def test_each_annual_table_parses_and_says_where_it_is_from() -> None:
+    assert {"desnz-2025", "egrid-2023"} <= set(annual_tables())
+    for name in ("desnz-2025", "egrid-2023"):
+        text = table_text(name)
+        assert "# Verified " in text
+        assert "NOT verified" in text
+        for one in parse_factors(text, name=name):
+            assert (one.key[2], one.key[4], one.state) == ("average", "P1Y", "final")
+
+
+def test_the_annual_tables_give_the_vectors() -> None:
+    found = {
+        one.key[1]: one for name in ("egrid-2023", "desnz-2025") for one in parse_factors(table_text(name), name=name)
+    }
+    assert str(found["CAMX"].g_per_kwh) == "195.03700802971"
+    assert found["ERCT"].g_per_kwh == to_g_per_kwh(Decimal("736.629"), "lb/MWh")
+    assert found["NEWE"].g_per_kwh == to_g_per_kwh(Decimal("543.178"), "lb/MWh")
+    assert found["GB"].g_per_kwh == 177
+    assert found["CAMX"].end_ns == OPEN
+    made = table(*found.values())
+    (span,) = made.spans("GB", found["GB"].start_ns, found["GB"].start_ns + HOUR)
+    assert span.fallback is Flag.FACTOR_ANNUAL
+
+
+def test_a_table_that_there_is_not_has_no_text() -> None:
+    for name in ("nowhere-2025", "generation-mix", "../devices/x"):
+        with pytest.raises(KeyError):
+            table_text(name)

@@ -21,6 +21,7 @@ RINGS = {
     "gateway.store": 2,
     "gateway.north": 2,
     "gateway.app": 3,
+    "gateway.web": 3,
     "gateway.cli": 3,
 }
 """Each package or module of gateway, and its ring."""
@@ -36,6 +37,8 @@ HOMES = {
         "gateway.drivers.opcua_cert",
         "gateway.drivers.opcua_connect",
     },
+    "litestar": {"gateway.web"},
+    "httpx2": {"gateway.north.factors.http"},
     "msgpack": {"gateway.codec.pack"},
     "msgspec": {"gateway.config"},
     "prometheus_client": {"gateway.app.metrics"},
@@ -45,6 +48,7 @@ HOMES = {
     "sqlalchemy": {"gateway.store.projections"},
     "structlog": {"gateway.app"},
     "sunspec2": {"gateway.drivers.sunspec"},
+    "uvicorn": {"gateway.web"},
     "uvloop": {"gateway.app.entry"},
 }
 """Where a third party may be imported: a module, or a package with all in it."""

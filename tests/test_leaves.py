@@ -66,6 +66,7 @@ def test_every_kind_of_docs_log_has_a_golden_leaf_or_is_still_to_come() -> None:
         "factor",
         "document",
         "context",
+        "counts",
         "statement",
         "accepted",
     }

@@ -245,6 +245,32 @@ def test_heavy_sku_is_said_by_the_controller() -> None:
     assert shown(plant, 5, "sku") == 2
 
 
+def test_a_job_brings_its_product_and_recipe_and_does_not_start_the_line() -> None:
+    plant, clock = a_plant()
+    assert [shown(plant, 5, name) for name in ("job", "sku", "recipe", "state")] == [1001, 1, 10, 6]
+    plant.do("setup")
+    plant.do("job 70000 2")
+    assert [shown(plant, 5, name) for name in ("job", "sku", "recipe", "state")] == [70_000, 2, 20, 15]
+    before = plant.truth()
+    clock.s += HOUR
+    after = plant.truth()
+    assert (after.good, after.power_w["press"], after.mode) == (before.good, 0, 3)
+    assert after.energy_wh["compressor"] > before.energy_wh["compressor"], "set-up takes energy all the same"
+    plant.do("run")
+    assert intensity(plant, clock, 100 * HOUR) == pytest.approx(0.87, rel=2e-5), "the heavy product, with no fault"
+    plant.do("idle")
+    assert (plant.truth().state, plant.truth().mode) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    "command", ["job", "job x", "job 0", "job 5 3", "job 5 2 1", "job 4294967296", "run 5", "halt"]
+)
+def test_a_job_that_is_none_is_refused(command: str) -> None:
+    plant, _ = a_plant()
+    with pytest.raises(CommandError, match=r"want .*job NUMBER \[PRODUCT\] \| run \| idle \| setup"):
+        plant.do(command)
+
+
 def test_frozen_counters_go_on_from_where_they_stopped() -> None:
     plant, clock = a_plant()
     clock.s += HOUR

@@ -98,7 +98,7 @@ def test_the_parts_before_and_after_nine_sum_exactly(cells: list[Cell]) -> None:
 
 def test_each_job_has_its_energy_its_units_and_its_co2e(cells: list[Cell]) -> None:
     old = Totals.of(cell for cell in cells if cell.line.setting.job == "4711")
-    assert (old.energy_mwh, old.units_good, old.co2e_g) == (4_000_000, 40, Decimal("2281.6"))
+    assert (old.energy_mwh, old.units_good, old.co2e_g) == (4_000_000, Decimal(40), Decimal("2281.6"))
     assert old.kg_per_unit == Decimal("0.057040")
     new = Totals.of(cell for cell in cells if cell.line.setting.job == "4712")
     assert new.energy_mwh + old.energy_mwh == 6_400_000
@@ -109,5 +109,5 @@ def test_each_job_has_its_energy_its_units_and_its_co2e(cells: list[Cell]) -> No
 def test_the_last_minute_is_measured(cells: list[Cell]) -> None:
     last = cells[-1]
     assert last.figures[0].quality == "measured"
-    assert (last.line.energy_mwh, last.line.units_good, last.line.co2e_g) == (400_000, 4, Decimal("216.4"))
+    assert (last.line.energy_mwh, last.line.units_good, last.line.co2e_g) == (400_000, Decimal(4), Decimal("216.4"))
     said("400 Wh, 4 units, 216.4 g")

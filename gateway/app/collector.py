@@ -4,15 +4,17 @@ import asyncio
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.alarms import Alarms
+from gateway.app.between import Between, at_boundaries, between_of
+from gateway.app.contexts import DeviceContext, contexts_of
 from gateway.app.counts import CollectCounts
-from gateway.app.intervals import LineIntervals, missing
+from gateway.app.intervals import LineIntervals, bad_row, missing
 from gateway.app.outbox import Batch, Outbox
 from gateway.app.ticks import NS, Breaker, Ticker, next_tick
 from gateway.app.watching import Watchers, Watching
@@ -22,7 +24,7 @@ from gateway.codec.bodies import event_body, interval_body, line_body, schema_bo
 from gateway.config import GatewayConfig, counters_of
 from gateway.drivers import Cautioned, Courier, Driver, Follower
 from gateway.errors import DeviceError
-from gateway.model import Change, Interval, LineSchema, Quality, Row, Sample, Schema
+from gateway.model import Change, Interval, LineSchema, Row, Sample
 
 FLUSH_S = 0.5
 """Rows are handed to the seal at least this often."""
@@ -34,6 +36,7 @@ class Device:
 
     pipeline: how many devices of its bus may be polled at once. follows: it shall tell its changes by itself.
     watching: what takes its readings instead of the outbox, where more is to be done with them.
+    context: what it says of what lines are making. between: gives its counters at boundaries that no poll falls on.
     """
 
     name: str
@@ -45,6 +48,8 @@ class Device:
     follows: bool = False
     down: bool = False
     watching: Watching | None = None
+    context: DeviceContext | None = None
+    between: Between | None = None
 
 
 class Collector:
@@ -75,6 +80,7 @@ class Collector:
             for why in device.driver.warnings if isinstance(device.driver, Cautioned) else ():
                 self._say("device.insecure", device, why)
         self._watchers.link(self._devices())
+        self._link(devices)
 
     def drop(self, bus: str) -> Sequence[Device]:
         """Forget a bus; return its devices."""
@@ -90,10 +96,21 @@ class Collector:
     def use_lines(self, lines: Iterable[LineSchema]) -> None:
         """Gather the intervals of these lines from here on; one that does not differ goes on as it is."""
         running = {gathering.line.id: gathering for gathering in self._lines}
-        self._lines = [running.get(line.id) or LineIntervals(line) for line in lines]
+        known = [gathering.context for gathering in self._lines]
+        self._lines = [running.get(line.id) or LineIntervals(line, known) for line in lines]
         for gathering in self._lines:
             if gathering.line.id not in running:
                 self._outbox.put(Batch("schema", line_body(gathering.line)))
+        self._link(self._devices())
+
+    def _link(self, devices: Iterable[Device]) -> None:
+        """Let each line know what these devices say of what it is making."""
+        contexts = [gathering.context for gathering in self._lines if gathering.line.context]
+        for device in devices:
+            device.context = contexts_of(device.driver.schema, contexts)
+        telling = {each.name for each in self._devices() if each.context is not None and each.follows}
+        for gathering in self._lines:
+            gathering.holds = gathering.context.rests_on(telling)
 
     def _device(self, config: GatewayConfig, name: str, driver: Driver) -> Device:
         section = config.devices[name]
@@ -106,8 +123,9 @@ class Collector:
             breaker=Breaker(),
             counters=tuple(f"{name}.{counter}" for counter in counters_of(config.templates[section.template])),
             pipeline=section.pipeline,
-            follows=section.follow,
+            follows=section.follow and isinstance(driver, Follower),
             watching=self._watchers.of(config, name, driver),
+            between=between_of(config, name),
         )
 
     def announce(self, config_sha256: str) -> None:
@@ -132,7 +150,7 @@ class Collector:
                 await self._rest(devices, now_ns, rank)
                 continue
             if len(due) > 1:
-                due.sort(key=_failures)  # no one waits for a silent one
+                due.sort(key=lambda device: device.breaker.failures)  # no one waits for a silent one
             if pipeline == 1 or len(due) == 1:
                 for device in due:
                     await self._poll(device)
@@ -165,7 +183,7 @@ class Collector:
             return
         counts.polls += 1
         try:
-            row, samples = await device.driver.poll(samples=boundary_ns is not None)
+            row, samples = await device.driver.poll(samples=boundary_ns is not None or device.between is not None)
         except DeviceError as e:
             counts.errors += 1
             now_ns = time.time_ns()
@@ -181,10 +199,12 @@ class Collector:
             self._outbox.add(row)
         else:
             device.watching.take(row)
+        if device.context is not None:
+            device.context.row(row, time.time_ns())
         if self._asked:
             self._answer(device, row)
-        if boundary_ns is not None:
-            self._sampled(boundary_ns, [replace(sample, point=f"{device.name}.{sample.point}") for sample in samples])
+        for at_ns, found in at_boundaries(device.between, boundary_ns, samples):
+            self._sampled(at_ns, [sample._replace(point=f"{device.name}.{sample.point}") for sample in found])
         counts.lag_s = lag_s = (time.time_ns() - due_ns) / NS
         counts.lag_worst_s = max(counts.lag_worst_s, lag_s)
 
@@ -192,8 +212,10 @@ class Collector:
         """Say that there is no value: a BAD row, BAD samples. Never an old value."""
         row = bad_row(device.driver.schema, now_ns, why)
         self._outbox.add(row) if device.watching is None else device.watching.take(row)
+        if device.context is not None:
+            device.context.row(row, now_ns)
         self._answer(device, row)
-        if boundary_ns is not None:
+        if boundary_ns is not None and device.between is None:
             self._sampled(boundary_ns, [missing(point, now_ns, why) for point in device.counters])
 
     async def read(self, name: str) -> Row:
@@ -235,22 +257,26 @@ class Collector:
     async def follow(self, device: Device, follower: Follower) -> None:
         """Queue what a device tells by itself; where it cannot, poll it every second instead."""
         if isinstance(follower, Courier):
-            follower.hand_to(self._hand)
+            follower.hand_to(partial(self._hand, device))
         try:
-            await follower.follow(partial(self._tell, device.watching))
+            await follower.follow(partial(self._tell, device))
         except DeviceError as e:
             self._say("device.polled", device, str(e))
             device.ticker.period_ns = min(device.ticker.period_ns, NS)
 
-    def _tell(self, watching: Watching | None, changes: Sequence[Change]) -> None:
+    def _tell(self, device: Device, changes: Sequence[Change]) -> None:
         self._counts.changes += len(changes)
         self._outbox.tell(changes)
-        if watching is not None:
-            watching.told(changes)
+        if device.watching is not None:
+            device.watching.told(changes)
+        if device.context is not None:
+            device.context.told(changes, time.time_ns())
 
-    def _hand(self, source: AgentSource, frame: AgentFrame) -> None:
+    def _hand(self, device: Device, source: AgentSource, frame: AgentFrame) -> None:
         self._counts.frames += 1
         self._outbox.put_frame(source, frame)
+        if device.context is not None:
+            device.context.frame(source, frame, time.time_ns())
 
     async def beat(self) -> None:
         """Hand over gathered rows, close boundaries whose grace is over."""
@@ -271,19 +297,3 @@ class Collector:
             devices = self._devices()
             self._counts.missed_ticks = self._missed_before + sum(device.ticker.missed for device in devices)
             self._counts.points_stale = sum(device.watching.stale for device in devices if device.watching)
-
-
-def _failures(device: Device) -> int:
-    return device.breaker.failures
-
-
-def bad_row(schema: Schema, t_ns: int, status: str) -> Row:
-    """Return a row without a single value."""
-    count = len(schema.columns)
-    return Row(
-        schema=schema,
-        source_time_ns=t_ns,
-        values=(None,) * count,
-        qualities=(Quality.BAD,) * count,
-        status=status[:200],
-    )

@@ -29,6 +29,13 @@ count_good = "plc.good_count"
 count_total = "plc.total_count"
 """
 
+_CONTEXT_TOML = """\
+state = "plc.state"
+product = "plc.sku"
+recipe = "plc.recipe"
+job = "plc.job"
+"""
+
 _DEVICE_TOML = """
 [devices.{name}]
 template = "{template}"
@@ -89,16 +96,17 @@ class RunningPlant:
     about: Mapping[str, Any]
 
 
-def plant_devices(plant: str, *, period_s: float = 0.2, speed: int = SPEED) -> str:
+def plant_devices(plant: str, *, period_s: float = 0.2, speed: int = SPEED, context: bool = True) -> str:
     """Return the sections of gateway.toml for the simulated factory's meters at host:port plant, and its line.
 
-    speed: plant seconds a second: so much faster do registers move than powers say.
+    speed: plant seconds a second: so much faster do registers move than powers say. context: whether the line's
+    controller says what it makes.
     """
     devices, common = "", {"plant": plant, "period_s": period_s}
     for name, template, unit_id, rated_w in _DEVICES:
         devices += _DEVICE_TOML.format(name=name, template=template, unit_id=unit_id, **common)
         devices += f"rated_power_w = {rated_w * speed}  # {rated_w} W, {speed} times as fast\n" if rated_w else ""
-    return devices + _LINE_TOML.format(line=LINE, zone=ZONE)
+    return devices + _LINE_TOML.format(line=LINE, zone=ZONE) + (_CONTEXT_TOML if context else "")
 
 
 def other_devices(about: Mapping[str, Any], *, agents_port: int) -> str:

@@ -1,19 +1,19 @@
 """From the ledger's own leaves to the facts in force: factors, plans, context, and what was stated."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
-from gateway.carbon.exact import utc
 from gateway.carbon.facts import Facts, Touched
+from gateway.carbon.grid.news import news_of
 from gateway.carbon.grid.table import FactorLeaf
 from gateway.codec.leaves import Leaf, parse
-from gateway.codec.ledger_leaves import to_context, to_document, to_factor, to_statement
-from gateway.errors import ConfigError, TrustError
+from gateway.codec.ledger_leaves import to_context, to_counts, to_document, to_factor, to_statement
+from gateway.errors import TrustError
 from gateway.model import Factor
 from gateway.store import projections as tables
 from gateway.store.projections import Connection, EventRow, OwnLeafRow, StatementRow
 from gateway.store.segments import Log
 
+FACTS = {"factor", "document", "context", "counts"}
 OWN = ""
 """The ledger's own log, where the tables name a gateway."""
 
@@ -21,19 +21,23 @@ _READ_BYTES = 4 << 20
 
 
 class FactBook:
-    """The facts of the ledger's own log, in its order. unusable: leaves of it that do not fit; they change nothing."""
+    """The facts of the ledger's own log, in its order.
+
+    unusable: leaves of it that do not fit; they change nothing. touched: by leaf index, what each fact may change.
+    """
 
     def __init__(self, own: Log) -> None:
         self._own = own
         self.facts = Facts()
         self.unusable = 0
+        self.touched: list[tuple[int, Touched]] = []
 
     def load(self, connection: Connection) -> None:
         """Take up what the tables say was projected."""
         placed = [(row.leaf_index, row.kind) for row in tables.own_leaves(connection)]
         placed += [(leaf.index, "factor") for leaf in tables.factors(connection)]
         for index, kind in sorted(placed):
-            for _, leaf in leaves_of(self._own, index, index + 1) if kind in {"factor", "document", "context"} else ():
+            for _, leaf in leaves_of(self._own, index, index + 1) if kind in FACTS else ():
                 self._enforce(index, leaf)
 
     def project(self, connection: Connection, index: int, leaf: Leaf) -> Touched | None:
@@ -50,40 +54,34 @@ class FactBook:
             return None
         if leaf.kind == "factor" and touched is not None:
             tables.put_factors(connection, [self._placed(index, leaf)])
-        elif leaf.kind in {"document", "context", "statement"}:
+        elif leaf.kind in {"document", "context", "counts", "statement"}:
             tables.put_own_leaves(connection, [OwnLeafRow.of(index, leaf.kind, leaf.prev, leaf.body)])
         return touched
 
     def _enforce(self, index: int, leaf: Leaf) -> Touched | None:
+        touched = self._fact(index, leaf)
+        if touched is not None:
+            self.touched.append((index, touched))
+        return touched
+
+    def _fact(self, index: int, leaf: Leaf) -> Touched | None:
         match leaf.kind:
             case "factor":
                 return self.facts.add_factor(self._placed(index, leaf))
             case "document":
-                return self.facts.add_document(index, to_document(leaf.body))
+                return self.facts.add_document(index, to_document(leaf.body), self._own.leaf_hash(index))
             case "context":
                 return self.facts.add_context(index, to_context(leaf.body))
+            case "counts":
+                return self.facts.add_counts(index, to_counts(leaf.body))
         return None
 
     def _placed(self, index: int, leaf: Leaf) -> FactorLeaf:
         return FactorLeaf(factor=to_factor(leaf.body), index=index, hash=self._own.leaf_hash(index))
 
     def news(self, factors: Iterable[Factor]) -> Sequence[Factor]:
-        """Return those that are not in force yet, each naming the version that it supersedes.
-
-        Raises ConfigError for a window that overlaps another in force: leaves are for ever, and one that cannot come
-        in force has no place in the log.
-        """
-        news, table = [], self.facts.factors
-        for factor in factors:
-            held = table.in_force(factor)
-            if held is None and table.overlaps(factor):
-                window = f"{'/'.join(factor.key)} from {utc(factor.start_ns)} to {utc(factor.end_ns)}"
-                raise ConfigError(f"factors: got {window}, want the window in force, or one beside it")
-            if held is None:
-                news.append(factor)
-            elif held.factor.version != factor.version:
-                news.append(replace(factor, supersedes=held.factor.version))
-        return news
+        """Return those that are not in force yet: see news_of."""
+        return news_of(self.facts.factors, factors)
 
 
 def leaves_of(log: Log, first: int, stop: int) -> Iterator[tuple[int, Leaf]]:

@@ -14,6 +14,7 @@ from gateway.app.keys import read_signer, read_verifier
 from gateway.carbon.audit.evidence import ProvenLeaf
 from gateway.carbon.audit.export import LogPart, build
 from gateway.carbon.audit.form import Subject
+from gateway.carbon.fuels import FUEL
 from gateway.codec.leaves import Leaf, parse
 from gateway.config import LedgerConfig
 from gateway.errors import ConfigError, LogError
@@ -125,7 +126,14 @@ def _ledger_part(
         if schema.name in subject.lines_of(name)
     }
     wanted = {_epoch_of(own, key), *(_accepted(own, name, _note(copies[name])) for name in subject.gateways)}
-    wanted |= {leaf.index for leaf in tables.factors(connection) if leaf.factor.key[1] in zones}
+    factors = tables.factors(connection)
+    wanted |= {leaf.index for leaf in factors if leaf.factor.key[1] in zones or leaf.factor.key[2] == FUEL}
+    lines = {"/".join(line) for line in subject.lines}
+    wanted |= {
+        row.leaf_index
+        for row in tables.own_leaves(connection, "document", "context", "counts")
+        if row.kind == "document" or row.chain in lines
+    }
     return LogPart(note=_note(own), key=key, leaves=_proven(own, wanted))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.accept import GatewayCopy
+from gateway.app.chains import append_all
 from gateway.app.duties import duties_of
 from gateway.app.factorfile import FactorFile
 from gateway.app.keys import read_signer, read_verifier
@@ -18,17 +19,15 @@ from gateway.app.metrics import counter, gauge
 from gateway.app.ownlog import OwnLog
 from gateway.app.projector import Projector
 from gateway.app.verdicts import Accepted, Committed
-from gateway.carbon.facts import Facts
+from gateway.carbon.facts import Facts, Touched
+from gateway.carbon.grid.news import restated
 from gateway.clock import WallClock
 from gateway.codec.bodies import accepted_body, factor_body
-from gateway.codec.leaves import CHAINED
-from gateway.codec.pack import unpack
 from gateway.config import LedgerConfig
 from gateway.errors import TrustError
 from gateway.model import Factor
-from gateway.store import projections as tables
 from gateway.store.files import Files, RealFiles
-from gateway.store.projections import Projections, chain_of
+from gateway.store.projections import Projections
 from gateway.store.segments import Log, StoreFull
 from gateway.tlog.note import SignatureKind
 
@@ -57,6 +56,13 @@ class LedgerCounts:
     reconnects: int = counter("connections made to the broker")
     connected: int = gauge("1 while connected to the broker")
     full: int = counter("times that the disk had no room; what was not taken comes again")
+    context: int = counter("facts of production context sealed, as systems of the DMZ say them")
+    context_known: int = counter("facts of production context that were sealed already")
+    context_refused: int = counter("messages of production context refused: malformed, not vouched for, or too many")
+    feed_polls: int = counter("polls of providers of grid factors")
+    feed_errors: int = counter("polls that a provider did not answer usefully")
+    feed_factors: int = counter("versions of factors sealed from feeds")
+    feeds_down: int = gauge("feeds whose newest poll failed")
     size: int = gauge("leaves held, over all gateways")
     disk_bytes: int = gauge("bytes of leaf bodies on disk")
 
@@ -116,6 +122,11 @@ class Ledger:
         return self._projector.facts
 
     @property
+    def touched(self) -> Sequence[tuple[int, Touched]]:
+        """What each fact may change, by its leaf's index in our own log, in its order."""
+        return self._projector.touched
+
+    @property
     def book(self) -> Projections:
         """The tables, to read."""
         return self._book
@@ -157,7 +168,10 @@ class Ledger:
 
     def _enforce(self, news: Sequence[Factor]) -> int:
         for factor in news:
+            old = self.facts.factors.in_force(factor)
             self.own.append("factor", factor_body(factor))
+            if old is not None:
+                self.own.event("factor.restated", restated(old.factor, factor))
         if news:
             self._settle({})
             self._log.info("ledger.factors", versions=len(news))
@@ -165,15 +179,16 @@ class Ledger:
 
     def seal(self, kind: str, body: bytes) -> int | None:
         """Seal a leaf in our own log and compute with it; return its index, None where there is no room."""
+        indices = self.seal_all([(kind, body)])
+        return indices[0] if indices else None
+
+    def seal_all(self, leaves: Sequence[tuple[str, bytes]]) -> list[int] | None:
+        """Seal leaves, as kind and body, together; return their indices, None where there is no room."""
         if self._is_behind:
             return None
-        prev = None
-        if kind in CHAINED:
-            with self._book.reading() as connection:
-                prev = tables.newest_of_chain(connection, kind, chain_of(kind, unpack(body)))
-        index = self.own.append(kind, body, prev)
+        indices = append_all(self.own, self._book, leaves)
         self._settle({})
-        return None if self._is_behind else index
+        return None if self._is_behind else indices
 
     # ---- messages
 

@@ -6,12 +6,13 @@ from contextlib import closing
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.backoff import attempt
+from gateway.app.duties import Listener
 from gateway.app.ledger import BEAT_S, MOST_MESSAGES, Ledger, LedgerCounts
 from gateway.app.logs import start_logs
 from gateway.app.metrics import serve_metrics
 from gateway.config import LedgerConfig
 from gateway.errors import LinkError
-from gateway.north.mqtt import Endpoint, Link, gateway_of, log_topic, receipt_topic
+from gateway.north.mqtt import Arrived, Endpoint, Link, gateway_of, log_topic, receipt_topic
 
 
 async def run_ledger(config: LedgerConfig) -> None:
@@ -43,6 +44,8 @@ async def _serve(config: LedgerConfig, ledger: Ledger, counts: LedgerCounts, log
             log.info("ledger.connected", broker=section.broker)
             for gateway in ledger.copies:
                 await link.subscribe(log_topic(gateway))
+            for wanted in {one: None for listener in _listeners(ledger) for one in listener.filters}:
+                await link.subscribe(wanted)
             await _exchange(link, ledger, counts)
 
     wait_s, is_down = 0.2, False
@@ -59,6 +62,15 @@ async def _serve(config: LedgerConfig, ledger: Ledger, counts: LedgerCounts, log
         wait_s = min(wait_s * 2, 10.0)
 
 
+def _listeners(ledger: Ledger) -> list[Listener]:
+    return [duty for duty in ledger.duties if isinstance(duty, Listener)]
+
+
+def _hear(ledger: Ledger, arrived: Arrived) -> None:
+    for listener in _listeners(ledger):
+        listener.hear(arrived.topic, arrived.payload)
+
+
 async def _exchange(link: Link, ledger: Ledger, counts: LedgerCounts) -> None:
     """Take messages as they come, in groups; publish the receipts. Ends by LinkError."""
     waiting: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(MOST_MESSAGES)
@@ -67,6 +79,8 @@ async def _exchange(link: Link, ledger: Ledger, counts: LedgerCounts) -> None:
         async for arrived in link:
             if (gateway := gateway_of(arrived.topic)) is not None:
                 await waiting.put((gateway, arrived.payload))
+            else:
+                _hear(ledger, arrived)
 
     async def work() -> None:
         while True:

@@ -1,5 +1,6 @@
 """Reads configuration files from disk; the only place that knows where templates are."""
 
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -37,6 +38,21 @@ def template_text(name: str) -> str:
     if not found.is_file():
         raise KeyError(name)
     return found.read_text(encoding="utf-8")
+
+
+def annual_tables() -> list[str]:
+    """Return the names of the tables of annual factors that come with the program, sorted."""
+    found = resources.files("gateway").joinpath("carbon", "tables").iterdir()
+    texts = {file.name: file.read_text(encoding="utf-8") for file in found if file.name.endswith(".toml")}
+    holding = re.compile(r"^\[\[(factor|fuel)\]\]$", re.MULTILINE)
+    return sorted(name.removesuffix(".toml") for name, text in texts.items() if holding.search(text))
+
+
+def table_text(name: str) -> str:
+    """Return the text of a table of annual factors. Raises KeyError where there is none."""
+    if name not in annual_tables():
+        raise KeyError(name)
+    return resources.files("gateway").joinpath("carbon", "tables", f"{name}.toml").read_text(encoding="utf-8")
 
 
 def _template_text_at(folder: Path, name: str) -> str:

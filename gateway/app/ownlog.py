@@ -1,6 +1,7 @@
 """The ledger's own log: factors, accepted checkpoints, decisions. The same kind of log as a gateway's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from gateway.clock import WallClock
 from gateway.codec.bodies import epoch_body, event_body
@@ -33,7 +34,7 @@ class OwnLog:
         """Add a leaf and return its index; durable after `commit`. prev: of a chained kind, the one before it."""
         return self.log.append(seal(kind, body, clock=self._clock.read(), prev=prev))
 
-    def event(self, what: str, about: dict[str, str | int]) -> int:
+    def event(self, what: str, about: Mapping[str, Any]) -> int:
         """Add an event leaf."""
         return self.append("event", event_body(what, self._clock.read().t_ns, about))
 

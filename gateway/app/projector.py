@@ -7,11 +7,12 @@ it may lag, or be deleted, and comes out the same.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway.app.cycles import CycleBook
 from gateway.app.factbook import OWN, FactBook, leaves_of
 from gateway.app.verdicts import Committed
 from gateway.carbon.emissions import IntervalLeaf, LineProjector, figures_for
 from gateway.carbon.energy import LeafRef
-from gateway.carbon.facts import Facts, Touched
+from gateway.carbon.facts import Facts, Touched, joined
 from gateway.carbon.figures import Cell
 from gateway.codec.checks import to_schema
 from gateway.codec.leaves import Leaf
@@ -43,6 +44,7 @@ class Projector:
         self._book, self._own = book, own
         self._gateways = {name: _Gateway(log=log) for name, log in copies.items()}
         self._facts = FactBook(own)
+        self._cycles = {name: CycleBook(name, self._facts.facts) for name in copies}
         self._own_size = 0
         self.rows = self._unusable = 0
         with book.reading() as connection:
@@ -52,6 +54,11 @@ class Projector:
     def facts(self) -> Facts:
         """What is in force."""
         return self._facts.facts
+
+    @property
+    def touched(self) -> Sequence[tuple[int, Touched]]:
+        """What each fact may change, by its leaf's index in the ledger's log, in its order."""
+        return self._facts.touched
 
     @property
     def unusable(self) -> int:
@@ -70,6 +77,9 @@ class Projector:
                 self._gateways[state.gateway].size = state.size
         for name, gateway in self._gateways.items():
             gateway.schemas = {schema.id: schema for _, schema in tables.schemas(connection, name)}
+            for index in tables.point_schemas(connection, name):
+                for _, leaf in leaves_of(gateway.log, index, index + 1):
+                    self._cycles[name].adopt(to_schema(leaf.body))
         for name, line in tables.lines(connection):
             if name in self._gateways:
                 self._resume(connection, name, line)
@@ -112,7 +122,7 @@ class Projector:
             self._facts.project(connection, index, leaf)
             for index, leaf in leaves_of(self._own, self._own_size, self._own.durable)
         ]
-        for window in filter(None, touched):
+        for window in joined(filter(None, touched)):
             self._restate(connection, window)
         self._own_size = self._own.durable
         receipt = self._own.checkpoint
@@ -177,6 +187,7 @@ class Projector:
                     self.rows += len(leaf.body.get("rows", ()))
                     self.rows += sum(len(group[1]) // 2 for group in leaf.body.get("changes", ()))
                     self.rows += len(leaf.body.get("frames", ()))
+                    self._cycles[name].take(connection, leaf)
                 elif leaf.kind == "schema":
                     self._adopt(connection, name, index, leaf)
                 elif leaf.kind == "event":
@@ -187,6 +198,7 @@ class Projector:
             tables.put_intervals(connection, intervals)
             tables.put_events(connection, events)
             tables.put_cells(connection, cells)
+            self._cycles[name].write(connection)
             text = receipt.decode() if receipt else None
             tables.put_gateway(connection, GatewayState(gateway=name, size=size, receipt=text))
         gateway.size = size
@@ -194,7 +206,10 @@ class Projector:
     def _adopt(self, connection: Connection, name: str, index: int, leaf: Leaf) -> None:
         schema = to_schema(leaf.body)
         gateway = self._gateways[name]
-        if isinstance(schema, LineSchema) and schema.id not in gateway.schemas:
+        if not isinstance(schema, LineSchema):
+            if self._cycles[name].adopt(schema):
+                tables.put_point_schema(connection, name, index)
+        elif schema.id not in gateway.schemas:
             gateway.schemas[schema.id] = schema
             tables.put_schema(connection, name, index, schema)
 

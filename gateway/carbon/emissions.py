@@ -17,13 +17,15 @@ later leaf, and then replaces what was said of it.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from gateway.carbon.cells import Key, OpenCell, finish, key_of
 from gateway.carbon.energy import (
     MWH_PLACES,
+    UNIT_PLACES,
     Booking,
     CountRegister,
     EnergyRegister,
@@ -32,16 +34,19 @@ from gateway.carbon.energy import (
     Nothing,
     Reading,
     Register,
-    to_mwh,
-    to_thousandths,
 )
+from gateway.carbon.exact import scaled
 from gateway.carbon.facts import Facts
 from gateway.carbon.figures import Cell
+from gateway.carbon.fuels import MICRO_PLACES, FuelRegister
+from gateway.carbon.setting import Piece
 from gateway.errors import TrustError
-from gateway.model import Interval, LineColumn, LineSchema, Quality, Role, Sample
+from gateway.model import INTERPOLATED, Interval, LineColumn, LineSchema, Quality, Role
 
 MAX_GAP_CELLS = 44_640
 """31 days of minutes."""
+
+_GOOD = Quality.GOOD
 
 MAX_AHEAD_NS = 60_000_000_000
 """A counter is read at its boundary and sealed after it, by the same machine's clock."""
@@ -56,10 +61,20 @@ class IntervalLeaf:
     interval: Interval
 
 
+class _Counters(NamedTuple):
+    """What is the same for all leaves of one schema. places: 10 ** this many whole parts make a column's unit."""
+
+    schema: LineSchema
+    columns: tuple[LineColumn, ...]
+    keys: tuple[Key, ...]
+    places: tuple[int, ...]
+
+
 class LineProjector:
     """One line's leaves, one at a time, to its cells. State in memory; the same leaves give the same cells.
 
     schemas: the line's schemas by identifier; more may be added while this runs. facts: those in force.
+    make: from what is booked in a cell to what it says; whoever explains a figure looks at both.
     """
 
     def __init__(
@@ -68,12 +83,15 @@ class LineProjector:
         schemas: Mapping[bytes, LineSchema],
         facts: Facts,
         max_gap_cells: int = MAX_GAP_CELLS,
+        make: Callable[[OpenCell, str, Facts], Cell] = finish,
     ) -> None:
+        self._make = make
         self._schemas = schemas
         self._facts = facts
         self._max_gap_cells = max_gap_cells
-        self._schema: LineSchema | None = None
-        self._registers: dict[Key, Register] = {}
+        self._known: dict[bytes, _Counters] = {}
+        self._counters: _Counters | None = None
+        self._registers: list[Register] = []
         self._open: list[OpenCell] = []
         self._last_ns: int | None = None
         self._passed_over = False
@@ -86,7 +104,7 @@ class LineProjector:
     @property
     def clean(self) -> bool:
         """Whether the newest leaf alone determines what comes: a new projector may start with it instead."""
-        return not self._passed_over and all(register.settled for register in self._registers.values())
+        return not self._passed_over and all(register.settled for register in self._registers)
 
     def feed(self, leaf: IntervalLeaf) -> tuple[Cell, ...]:
         """Return the cells that this leaf says something new about, in order of time.
@@ -94,110 +112,123 @@ class LineProjector:
         leaf: the line's next, in the order of the log. Raises TrustError for one that its schema does not explain;
         nothing has changed then.
         """
-        schema = self._schema_of(leaf)
-        t_ns, samples = leaf.interval.t_ns, leaf.interval.samples
-        readings = [self._reading(c, s, leaf) for c, s in zip(schema.columns, samples, strict=True)]
+        counters = self._counters_of(leaf)
+        t_ns = leaf.interval.t_ns
+        readings = self._readings(counters, leaf)
         ahead = t_ns > leaf.ref.clock.t_ns + MAX_AHEAD_NS
         if ahead or (self._last_ns is not None and t_ns <= self._last_ns):
             self._passed_over = True
             return ()
-        self._adopt(schema)
-        new = self._cut(leaf, schema)
-        self._open += new
-        changed = len(self._open) - len(new)
-        for column, reading in zip(schema.columns, readings, strict=True):
-            changed = min(changed, self._judge(column, reading, len(new)))
+        self._adopt(counters)
+        pieces = self._cut(leaf, counters.schema)
+        judged = self._judge(counters, readings, len(pieces))
+        changed = self._book(counters, judged)
+        self._open += [
+            OpenCell(
+                start_ns=piece.start_ns,
+                end_ns=piece.end_ns,
+                schema=counters.schema,
+                leaf=leaf.ref,
+                setting=piece.setting,
+                said=dict(zip(counters.keys, judged, strict=True)),
+            )
+            for piece in pieces
+        ]
         self._last_ns, self._passed_over = t_ns, False
-        cells = tuple(finish(cell, leaf.gateway, self._facts) for cell in self._open[changed:])
+        cells = tuple([self._make(cell, leaf.gateway, self._facts) for cell in self._open[changed:]])
         self._close()
         return cells
 
-    def _schema_of(self, leaf: IntervalLeaf) -> LineSchema:
-        schema = self._schemas.get(leaf.interval.schema_id)
-        if schema is None:
-            raise TrustError(f"interval: schema {leaf.interval.schema_id.hex()} is not known", index=leaf.ref.index)
-        keys = {key_of(column) for column in schema.columns}
-        if len(keys) != len(schema.columns) or len(leaf.interval.samples) != len(schema.columns):
-            raise TrustError(f"interval: does not fit the columns of line {schema.name!r}", index=leaf.ref.index)
-        for column in schema.columns:
-            if column.role == Role.ENERGY and column.unit not in MWH_PLACES:
-                known = ", ".join(MWH_PLACES)
-                raise TrustError(f"{column.point}: got unit {column.unit!r}, want one of {known}", index=leaf.ref.index)
-        return schema
+    def _counters_of(self, leaf: IntervalLeaf) -> _Counters:
+        counters = self._known.get(leaf.interval.schema_id)
+        if counters is None:
+            schema = self._schemas.get(leaf.interval.schema_id)
+            if schema is None:
+                raise TrustError(f"interval: schema {leaf.interval.schema_id.hex()} is not known", index=leaf.ref.index)
+            counters = self._known[schema.id] = _counters(schema, leaf.ref.index)
+        if len(leaf.interval.samples) != len(counters.keys):
+            name = counters.schema.name
+            raise TrustError(f"interval: does not fit the columns of line {name!r}", index=leaf.ref.index)
+        return counters
 
-    def _reading(self, column: LineColumn, sample: Sample, leaf: IntervalLeaf) -> Reading | None:
-        if sample.value is None or sample.quality != Quality.GOOD:
-            return None
-        energy = column.role == Role.ENERGY
-        return Reading(
-            amount=to_mwh(sample.value, column.unit) if energy else to_thousandths(sample.value),
-            register=sample.value,
-            t_ns=leaf.interval.t_ns,
-            source_ns=sample.source_time_ns,
-            leaf=leaf.ref,
-            late=self._passed_over,
-        )
+    def _readings(self, counters: _Counters, leaf: IntervalLeaf) -> list[Reading | None]:
+        t_ns, ref, late = leaf.interval.t_ns, leaf.ref, self._passed_over
+        return [
+            None
+            if sample.value is None or sample.quality != _GOOD
+            else Reading(
+                scaled(sample.value, places),
+                sample.value,
+                t_ns,
+                sample.source_time_ns,
+                ref,
+                late,
+                sample.status == INTERPOLATED,
+            )
+            for places, sample in zip(counters.places, leaf.interval.samples, strict=True)
+        ]
 
-    def _adopt(self, schema: LineSchema) -> None:
+    def _adopt(self, counters: _Counters) -> None:
         """Carry over the counters that are the same under the new schema."""
-        if self._schema is not None and self._schema.id == schema.id:
+        if self._counters is counters:
             return
-        before = {} if self._schema is None else {key_of(column): column for column in self._schema.columns}
-        registers: dict[Key, Register] = {}
-        for column in schema.columns:
-            key, old = key_of(column), before.get(key_of(column))
+        before = {} if self._counters is None else dict(zip(self._counters.keys, self._counters.columns, strict=True))
+        held = {} if self._counters is None else dict(zip(self._counters.keys, self._registers, strict=True))
+        registers: list[Register] = []
+        for key, column in zip(counters.keys, counters.columns, strict=True):
+            old = before.get(key)
             if old is not None and (old.unit, old.serial) == (column.unit, column.serial):
-                registers[key] = self._registers[key]
-                registers[key].retune(modulus=_modulus(column), rated_power_w=column.rated_power_w)
+                held[key].retune(modulus=_modulus(column), rated_power_w=column.rated_power_w)
+                registers.append(held[key])
             else:
-                registers[key] = _register(column, Flag.NO_VALUE if old is None else Flag.REPLACED)
-        self._registers, self._schema = registers, schema
+                registers.append(_register(column, Flag.NO_VALUE if old is None else Flag.REPLACED))
+        self._registers, self._counters = registers, counters
 
-    def _cut(self, leaf: IntervalLeaf, schema: LineSchema) -> list[OpenCell]:
+    def _cut(self, leaf: IntervalLeaf, schema: LineSchema) -> list[Piece]:
+        """Return the pieces of the time since the last leaf: each is to be a cell."""
         if self._last_ns is None:
             return []
         t_ns, told = leaf.interval.t_ns, leaf.interval.context
         period_ns = schema.period_s * 1_000_000_000
         inner = range((self._last_ns // period_ns + 1) * period_ns, t_ns, period_ns)
         if len(inner) >= self._max_gap_cells:
-            self._registers = {key_of(column): _register(column, Flag.GAP_TOO_LONG) for column in schema.columns}
+            self._registers = [_register(column, Flag.GAP_TOO_LONG) for column in schema.columns]
             inner = range(0)
         bounds = pairwise([self._last_ns, *inner, t_ns])
-        return [
-            OpenCell(
-                start_ns=piece.start_ns,
-                end_ns=piece.end_ns,
-                schema=schema,
-                leaf=leaf.ref,
-                setting=piece.setting,
-                said={},
-            )
-            for start, end in bounds
-            for piece in self._facts.pieces(leaf.gateway, schema, start, end, told)
-        ]
+        return [piece for start, end in bounds for piece in self._facts.pieces(leaf.gateway, schema, start, end, told)]
 
-    def _judge(self, column: LineColumn, reading: Reading | None, new: int) -> int:
-        """Give one column's reading to its register; return the place of the first open cell that gained by it."""
-        key = key_of(column)
-        register = self._registers[key]
-        said = register.miss() if reading is None else register.read(reading)
-        if isinstance(said, Booking):
-            first = self._place(said.start.t_ns)
-        else:
-            first = len(self._open) - new
-            if said.base is not None and len(self._open) - self._place(said.base.t_ns) > self._max_gap_cells:
-                self._registers[key] = _register(column, Flag.NO_VALUE)
-                said = Nothing(flag=Flag.GAP_TOO_LONG, base=said.base)
-        for cell in self._open[first:]:
-            cell.said[key] = said
-        return first
+    def _judge(self, counters: _Counters, readings: list[Reading | None], new: int) -> list[Booking | Nothing]:
+        """Give each column's reading to its register; new: how many cells it makes."""
+        judged = [
+            register.miss() if reading is None else register.read(reading)
+            for register, reading in zip(self._registers, readings, strict=True)
+        ]
+        for place, said in enumerate(judged):
+            # The base of what books nothing may lie far back, and all cells since then wait for it.
+            if isinstance(said, Booking) or said.base is None:
+                continue
+            if len(self._open) + new - self._place(said.base.t_ns) > self._max_gap_cells:
+                self._registers[place] = _register(counters.columns[place], Flag.NO_VALUE)
+                judged[place] = Nothing(flag=Flag.GAP_TOO_LONG, base=said.base)
+        return judged
+
+    def _book(self, counters: _Counters, judged: list[Booking | Nothing]) -> int:
+        """Put bookings into the open cells that they reach back to; return the place of the first."""
+        changed = len(self._open)
+        for key, said in zip(counters.keys, judged, strict=True) if changed else ():
+            if isinstance(said, Booking):
+                first = self._place(said.start.t_ns)
+                changed = min(changed, first)
+                for cell in self._open[first:]:
+                    cell.said[key] = said
+        return changed
 
     def _place(self, t_ns: int) -> int:
         return bisect_left(self._open, t_ns, key=lambda cell: cell.start_ns)
 
     def _close(self) -> None:
         """Forget the cells of which no register has more to say."""
-        waits = [register.base.t_ns for register in self._registers.values() if register.base and not register.settled]
+        waits = [register.base.t_ns for register in self._registers if register.base and not register.settled]
         del self._open[: self._place(min(waits)) if waits else len(self._open)]
 
 
@@ -224,13 +255,31 @@ def figures_for(
     return tuple(cell for cell in cells if cell.line.start_ns < end_ns and start_ns < cell.line.end_ns)
 
 
+def _counters(schema: LineSchema, index: int) -> _Counters:
+    """Return what a schema's columns are known by. Raises TrustError, for the leaf at index, where it is unclear."""
+    keys = tuple(key_of(column) for column in schema.columns)
+    if len(set(keys)) != len(keys):
+        raise TrustError(f"interval: does not fit the columns of line {schema.name!r}", index=index)
+    for column in schema.columns:
+        if column.role == Role.ENERGY and column.unit not in MWH_PLACES:
+            known = ", ".join(MWH_PLACES)
+            raise TrustError(f"{column.point}: got unit {column.unit!r}, want one of {known}", index=index)
+    return _Counters(schema=schema, columns=schema.columns, keys=keys, places=tuple(map(_places, schema.columns)))
+
+
+def _places(column: LineColumn) -> int:
+    if column.role == Role.ENERGY:
+        return MWH_PLACES[column.unit]
+    return MICRO_PLACES if column.role == Role.FUEL else UNIT_PLACES
+
+
 def _modulus(column: LineColumn) -> int | None:
-    if column.modulus is None:
-        return None
-    return to_mwh(column.modulus, column.unit) if column.role == Role.ENERGY else to_thousandths(column.modulus)
+    return None if column.modulus is None else scaled(column.modulus, _places(column))
 
 
 def _register(column: LineColumn, first: Flag) -> Register:
     if column.role == Role.ENERGY:
         return EnergyRegister(modulus=_modulus(column), rated_power_w=column.rated_power_w, first=first)
+    if column.role == Role.FUEL:
+        return FuelRegister(modulus=_modulus(column), rated_power_w=None, first=first)
     return CountRegister(modulus=_modulus(column), first=first)

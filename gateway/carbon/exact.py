@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import reduce
 
 EXACT = decimal.Context(
     prec=2_000,  # a leaf's decimal has at most 400 digits; a product of three fits with room to spare
@@ -36,6 +37,19 @@ def whole(value: Decimal) -> int:
     return int(value.to_integral_value(rounding=decimal.ROUND_HALF_EVEN, context=EXACT))
 
 
+def scaled(value: Decimal, places: int) -> int:
+    """Return value * 10 ** places as the nearest whole number, a tie to the even one."""
+    # One text and one int cost half of what three Decimals do. Where digits are left over, or an exponent
+    # stands in the text, no int comes of it, and the long way is taken.
+    digits, _, part = str(value).partition(".")
+    if len(part) <= places:
+        try:
+            return int(digits + part.ljust(places, "0"))
+        except ValueError:
+            pass
+    return whole(shifted(value, places))
+
+
 def times(value: Decimal, factor: Decimal | int) -> Decimal:
     """Return the exact product."""
     return EXACT.multiply(value, Decimal(factor))
@@ -48,10 +62,7 @@ def shifted(value: Decimal | int, places: int) -> Decimal:
 
 def total(values: Iterable[Decimal]) -> Decimal:
     """Return the exact sum; 0 of nothing."""
-    summed = Decimal(0)
-    for value in values:
-        summed = EXACT.add(summed, value)
-    return summed
+    return reduce(EXACT.add, values, Decimal(0))
 
 
 def ratio(numerator: Decimal | int, denominator: Decimal | int, places: int = OUTPUT_PLACES) -> Decimal:
@@ -65,7 +76,9 @@ def ratio(numerator: Decimal | int, denominator: Decimal | int, places: int = OU
 
 def text(value: Decimal) -> str:
     """Return the one decimal string of a number: no exponent, no needless zero, no negative zero."""
-    digits = format(value, "f")
+    digits = str(value)
+    if "E" in digits:
+        digits = format(value, "f")
     if "." in digits:
         digits = digits.rstrip("0").removesuffix(".")
     return "0" if digits == "-0" else digits

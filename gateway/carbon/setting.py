@@ -51,26 +51,37 @@ def category(plan: LinePlan, state: str) -> str:
 
 
 class LineContext:
-    """What systems of the DMZ said of one line, in order of time. Of one id the newest leaf counts."""
+    """What systems of the DMZ said of one line, in order of time. Of one id of a source the newest leaf counts."""
 
     def __init__(self) -> None:
         self._facts: dict[What, list[tuple[int, int, str]]] = {}
-        self._of_id: dict[str, tuple[int, ContextFact]] = {}
+        self._of_id: dict[tuple[str, str], list[tuple[int, ContextFact]]] = {}
 
     def add(self, index: int, fact: ContextFact) -> tuple[int, int]:
-        """Add a fact, its leaf's index; return the window from which on what it says may differ, [start, end)."""
-        since_ns = fact.t_ns
-        before = self._of_id.get(fact.id)
-        if before is not None:
-            at, old = before
+        """Add a fact, its leaf's index; return the window in which what holds may differ, [start, end).
+
+        The window takes in the pieces of time that meet its ends: they may now join, or part.
+        """
+        versions = self._of_id.setdefault((fact.source, fact.id), [])
+        start_ns, end_ns = fact.t_ns, self._next_ns(fact.what, fact.t_ns)
+        if versions:
+            at, old = versions[-1]
             self._facts[old.what].remove((old.t_ns, at, old.value))
-            since_ns = min(since_ns, old.t_ns)
-        self._of_id[fact.id] = (index, fact)
-        facts = self._facts.setdefault(fact.what, [])
-        insort(facts, (fact.t_ns, index, fact.value))
-        # What is said holds until the next word on the same matter.
-        later = [t_ns for t_ns, _, _ in facts if t_ns > fact.t_ns]
-        return since_ns, later[0] if later and before is None else 2**63 - 1
+            start_ns, end_ns = min(start_ns, old.t_ns), max(end_ns, self._next_ns(old.what, old.t_ns))
+        versions.append((index, fact))
+        insort(self._facts.setdefault(fact.what, []), (fact.t_ns, index, fact.value))
+        return start_ns - 1, min(end_ns, 2**63 - 2) + 1
+
+    def known(self, fact: ContextFact) -> int | None:
+        """Return the leaf in which just this was said, None where it was not: also where it was corrected since."""
+        versions = self._of_id.get((fact.source, fact.id), [])
+        return next((index for index, version in versions if version == fact), None)
+
+    def _next_ns(self, what: What, t_ns: int) -> int:
+        """Return when the next word on a matter was said after an instant: until then a word holds."""
+        facts = self._facts.get(what, [])
+        place = bisect_right(facts, (t_ns, 2**63, ""))
+        return facts[place][0] if place < len(facts) else 2**63 - 1
 
     def at(self, what: What, t_ns: int) -> Told | None:
         """Return what was said last of a matter at an instant."""

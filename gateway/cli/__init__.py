@@ -6,7 +6,26 @@ from collections.abc import Sequence
 
 import click
 
-from gateway.cli import apply, audit, catalogue, commission, develop, importing, inspect, opcua, probe, scan, serve
+from gateway.cli import admin as administer
+from gateway.cli import (
+    alerts,
+    apply,
+    audit,
+    catalogue,
+    commission,
+    context,
+    develop,
+    explain,
+    factors,
+    importing,
+    inspect,
+    opcua,
+    probe,
+    report,
+    scan,
+    serve,
+    thermal,
+)
 from gateway.errors import ConfigError, GatewayError
 
 EXIT_FAILED = 1
@@ -24,7 +43,26 @@ def wattseal() -> None:
     """  # noqa: D301 (click's mark for a block that is not wrapped)
 
 
-for _module in (inspect, scan, probe, commission, apply, serve, audit, opcua, develop, catalogue, importing):
+for _module in (
+    inspect,
+    scan,
+    probe,
+    commission,
+    apply,
+    serve,
+    audit,
+    alerts,
+    report,
+    explain,
+    factors,
+    administer,
+    context,
+    opcua,
+    develop,
+    catalogue,
+    importing,
+    thermal,
+):
     for _command in _module.COMMANDS:
         wattseal.add_command(_command)
 
@@ -57,7 +95,10 @@ def main() -> None:
 
 def admin() -> None:
     """Run `ems-admin`: `wattseal` under the name that our users' manuals give."""
-    sys.exit(run(sys.argv[1:], name="ems-admin"))
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in administer.admin.commands and arguments[0] not in wattseal.commands:
+        arguments = ["admin", *arguments]
+    sys.exit(run(arguments, name="ems-admin"))
 
 
 def export() -> None:

@@ -17,6 +17,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 
 def instant(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    """Return a date or time as UTC nanoseconds; for options."""
     """Return a time option as UTC ns: click's callback."""
     if text is None:
         return None

@@ -8,7 +8,19 @@ from decimal import Decimal
 from typing import Any
 
 from gateway.codec.pack import pack
-from gateway.model import ContextFact, Document, Factor, Interval, LineSchema, Quality, Row, Schema, Statement, Value
+from gateway.model import (
+    ContextFact,
+    CountFact,
+    Document,
+    Factor,
+    Interval,
+    LineSchema,
+    Quality,
+    Row,
+    Schema,
+    Statement,
+    Value,
+)
 
 PackedRow = list[Any]
 """A row as it stands in a readings leaf: a fraction of the memory that its values take."""
@@ -87,7 +99,7 @@ def factor_body(factor: Factor) -> bytes:
             "start": factor.start_ns,
             "end": factor.end_ns,
             "value": _text(factor.g_per_kwh),
-            "unit": "g/kWh",
+            "unit": factor.unit,
             "state": factor.state,
             "method": factor.method,
             "source": factor.source,
@@ -123,6 +135,22 @@ def context_body(fact: ContextFact) -> bytes:
             "what": str(fact.what),
             "t": fact.t_ns,
             "value": fact.value,
+            "source": fact.source,
+            "id": fact.id,
+        }
+    )
+
+
+def counts_body(fact: CountFact) -> bytes:
+    """Return the body of a counts leaf."""
+    return pack(
+        {
+            "gateway": fact.gateway,
+            "line": fact.line,
+            "start": fact.start_ns,
+            "end": fact.end_ns,
+            "good": fact.good,
+            "total": fact.total,
             "source": fact.source,
             "id": fact.id,
         }

@@ -17,7 +17,7 @@ MAX_LEAF = 65_535
 MAX_HEADER = 128
 """No header is longer: so a body of MAX_LEAF - MAX_HEADER bytes always fits."""
 
-CHAINED = ("interval", "document", "context", "statement")
+CHAINED = ("interval", "document", "context", "counts", "statement")
 """Kinds whose leaves name the one before them of the same line, name or record, so that none can be left out."""
 
 _KEYS = ["v", "kind", "clock", "src", "prev", "body"]

@@ -18,7 +18,7 @@ from gateway.codec.fits import (
     is_text_map,
 )
 from gateway.errors import TrustError
-from gateway.model import ContextFact, Document, Factor, Statement, What
+from gateway.model import FACTOR_UNITS, ContextFact, CountFact, Document, Factor, Statement, What
 
 
 def _is_key(value: Any) -> bool:
@@ -47,7 +47,7 @@ SHAPES: dict[str, tuple[dict[str, Check], ...]] = {
             "start": is_int,
             "end": is_int,
             "value": is_decimal,
-            "unit": lambda unit: unit == "g/kWh",
+            "unit": lambda unit: type(unit) is str and unit in FACTOR_UNITS,
             "state": is_text,
             "method": is_text,
             "source": is_text,
@@ -71,6 +71,18 @@ SHAPES: dict[str, tuple[dict[str, Check], ...]] = {
             "id": is_text,
         },
     ),
+    "counts": (
+        {
+            "gateway": is_text,
+            "line": is_text,
+            "start": is_int,
+            "end": is_int,
+            "good": is_int_or_nil,
+            "total": is_int_or_nil,
+            "source": is_text,
+            "id": is_text,
+        },
+    ),
     "statement": (
         {
             "record": is_text,
@@ -85,10 +97,15 @@ SHAPES: dict[str, tuple[dict[str, Check], ...]] = {
 
 
 def to_factor(body: Mapping[str, Any]) -> Factor:
-    """Return the factor that a checked body says. Raises TrustError for an empty window."""
+    """Return the factor that a checked body says.
+
+    Raises TrustError for an empty window, and for a unit that is a fuel's where it is none.
+    """
     if body["end"] <= body["start"]:
         raise TrustError("factor: end: want a time after start")
     provider, zone, signal, factor_type, granularity = body["key"]
+    if body["unit"] != FACTOR_UNITS[0] and signal != "fuel":
+        raise TrustError(f"factor: unit: got {body['unit']}, want g/kWh for all but fuels")
     uncertainty = body["uncertainty_pct"]
     return Factor(
         key=(provider, zone, signal, factor_type, granularity),
@@ -104,6 +121,7 @@ def to_factor(body: Mapping[str, Any]) -> Factor:
         updated_ns=body["updated"],
         gwp_set=body["gwp_set"],
         uncertainty_pct=None if uncertainty is None else Decimal(uncertainty),
+        unit=body["unit"],
     )
 
 
@@ -128,6 +146,25 @@ def to_context(body: Mapping[str, Any]) -> ContextFact:
     )
 
 
+def to_counts(body: Mapping[str, Any]) -> CountFact:
+    """Return the count that a checked body says. Raises TrustError for an empty window, or more good units than all."""
+    good, made = body["good"], body["total"]
+    if body["end"] <= body["start"]:
+        raise TrustError("counts: end: want a time after start")
+    if (good is None and made is None) or (good is not None and made is not None and good > made):
+        raise TrustError("counts: want good or total, and no more good units than all")
+    return CountFact(
+        gateway=body["gateway"],
+        line=body["line"],
+        start_ns=body["start"],
+        end_ns=body["end"],
+        good=good,
+        total=made,
+        source=body["source"],
+        id=body["id"],
+    )
+
+
 def to_statement(body: Mapping[str, Any]) -> Statement:
     """Return the statement that a checked body says. Raises TrustError for a version that cannot be."""
     if body["version"] < 1 or (body["version"] == 1) != (body["supersedes"] == ""):
@@ -140,3 +177,13 @@ def to_statement(body: Mapping[str, Any]) -> Statement:
         subject=tuple(body["subject"].items()),
         figures=tuple(body["figures"].items()),
     )
+
+
+def chain_of(kind: str, body: Mapping[str, Any]) -> str:
+    """Return what chains a leaf of the ledger's log to the ones before it; body: checked, of a CHAINED kind."""
+    match kind:
+        case "document":
+            return str(body["name"])
+        case "context" | "counts":
+            return f"{body['gateway']}/{body['line']}"
+    return str(body["record"])

@@ -23,6 +23,7 @@ from gateway.model import (
     What,
 )
 
+_QUALITIES = tuple(Quality)
 MOST_TOLD = 33
 """Of one context column in one interval: what was in force, and 32 changes."""
 MOST_VALUE = 200
@@ -122,14 +123,7 @@ def to_interval(body: Mapping[str, Any], line: LineSchema) -> Interval:
     if body["t"] % (line.period_s * 1_000_000_000):
         raise TrustError(f"interval: t: got {body['t']}, want a multiple of {line.period_s} s")
     samples = tuple(
-        Sample(
-            point=column.point,
-            source_time_ns=t_ns,
-            raw=raw,
-            value=None if value is None else Decimal(value),
-            quality=Quality(quality),
-            status=status or "",
-        )
+        Sample(column.point, t_ns, raw, None if value is None else Decimal(value), _QUALITIES[quality], status or "")
         for column, (t_ns, raw, value, quality, status) in zip(line.columns, body["samples"], strict=True)
     )
     told = tuple(tuple(Told(t_ns, value) for t_ns, value in column) for column in context)

@@ -4,13 +4,14 @@
 """
 
 from collections.abc import Callable
-from decimal import Context, Decimal, Inexact
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 
 from gateway.config.convert import convert, named, placed, section, shown, tables, toml
 from gateway.config.ledger import LedgerConfig, parse_ledger
+from gateway.config.lines import check_interpolated, line_of
 from gateway.config.reports import check_nested, check_pairs, check_watched
 from gateway.config.sections import (
     AgentsSection,
@@ -27,7 +28,7 @@ from gateway.config.sections import (
 )
 from gateway.config.templates import SCHEMES, TEMPLATES, ModbusPointSection, ModbusTemplate, PointSection, Template
 from gateway.errors import ConfigError
-from gateway.model import ENERGY_UNITS, Kind, LineColumn, LineSchema, Point, Role, WireType
+from gateway.model import Kind, Point, WireType
 
 __all__ = [
     "DeviceSection",
@@ -83,7 +84,9 @@ def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable
     _check_periods(config, name)
     check_pairs(devices, templates, f"{name}: devices")
     lines = named(found.get("lines", {}), LineSection, f"{name}: lines")
-    return msgspec.structs.replace(config, lines={key: _line(key, line, config, name) for key, line in lines.items()})
+    return msgspec.structs.replace(
+        config, lines={key: line_of(key, line, config, f"{name}: lines.{key}") for key, line in lines.items()}
+    )
 
 
 def parse_template(text: str, name: str) -> Template:
@@ -204,47 +207,10 @@ def _check_periods(config: GatewayConfig, name: str) -> None:
     for device in config.devices:
         period_s = config.period_s(device)
         if interval_ns % round(period_s * 1_000_000_000):
+            if config.interval.interpolate:
+                check_interpolated(period_s, config.interval, f"{name}: devices.{device}.period_s")
+                continue
             raise ConfigError(
                 f"{name}: devices.{device}.period_s: got {period_s:g}, want a period that divides "
                 f"interval.period_s ({config.interval.period_s} s), or energies would skew"
             )
-
-
-def _line(key: str, section: LineSection, config: GatewayConfig, name: str) -> LineSchema:
-    roles = [(point, Role.ENERGY) for point in section.energy]
-    roles += [(section.count_good, Role.COUNT_GOOD)] if section.count_good is not None else []
-    roles += [(section.count_total, Role.COUNT_TOTAL)] if section.count_total is not None else []
-    names = [point for point, _ in roles]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"{name}: lines.{key}: got {names}, want each point once, or it would count twice")
-    return LineSchema(
-        name=key,
-        site=config.gateway.site,
-        zone=section.zone,
-        period_s=config.interval.period_s,
-        columns=tuple(_column(point, role, f"{name}: lines.{key}.{role}", config) for point, role in roles),
-    )
-
-
-_EXACT = Context(prec=60, traps=[Inexact])  # 20 digits of a modulus times 28 of a scale
-
-
-def _column(point: str, role: Role, where: str, config: GatewayConfig) -> LineColumn:
-    device, _, register = point.partition(".")
-    section = config.devices.get(device)
-    template = config.templates[section.template] if section else None
-    found = template.points.get(register) if template else None
-    if section is None or found is None or found.kind != Kind.COUNTER:
-        raise ConfigError(f"{where}: got {point!r}, want <device>.<point> of a counter")
-    if role == Role.ENERGY and found.unit not in ENERGY_UNITS:
-        raise ConfigError(f"{where}: got {point!r} in {found.unit!r}, want one of {', '.join(ENERGY_UNITS)}")
-    modulus = None if found.modulus is None else _EXACT.multiply(Decimal(found.modulus), Decimal(found.scale))
-    return LineColumn(
-        point=point,
-        unit=found.unit,
-        role=role,
-        modulus=modulus,
-        rated_power_w=section.rated_power_w if role == Role.ENERGY else None,
-        meter_class=section.meter_class,
-        serial=section.serial,
-    )

@@ -94,7 +94,8 @@ def _line(line: LineSchema) -> dict[str, Any]:
         }
         for column in line.columns
     }
-    return {"site": line.site, "zone": line.zone, "period_s": line.period_s, "columns": columns}
+    context = {str(column.what): column.point for column in line.context}
+    return {"site": line.site, "zone": line.zone, "period_s": line.period_s, "columns": columns, **context}
 
 
 def _sections(config: GatewayConfig) -> dict[str, Any]:

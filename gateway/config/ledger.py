@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 
 from gateway.config.convert import named, placed, section, tables
-from gateway.config.feeds import FeedSection
-from gateway.config.intake import IntakeSection
+from gateway.config.feeds import FeedSection, check_feeds
+from gateway.config.intake import IntakeSection, check_intake
 from gateway.config.sections import BrokerSection
 from gateway.config.values import HostPort, Name, Section
 from gateway.errors import ConfigError
@@ -15,13 +15,15 @@ from gateway.errors import ConfigError
 class LedgerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[ledger]`: who the ledger is, its folder, its key, its static factors.
 
-    plan: carbon.toml, if there is one. grid_settings: grid-settings.json, if there may be one.
+    tables: of annual factors that come with the program. plan: carbon.toml, if there is one. grid_settings:
+    grid-settings.json, if there may be one.
     """
 
     name: Name
     state: Path = Path("ledger")
     key: Path
     factors: Path
+    tables: tuple[str, ...] = ()
     plan: Path | None = None
     grid_settings: Path | None = None
     metrics: HostPort | None = None
@@ -54,15 +56,16 @@ def parse_ledger(text: str, *, name: str, folder: Path) -> LedgerConfig:
     gateways = named(found.get("gateways", {}), GatewayKeySection, f"{name}: gateways")
     if not gateways:
         raise ConfigError(f"{name}: gateways: got none, want [gateways.<id>] with the gateway's key")
+    feeds = named(found.get("feeds", {}), FeedSection, f"{name}: feeds")
+    check_feeds(feeds, f"{name}: feeds")
     return LedgerConfig(
         ledger=placed(
             section(found, "ledger", LedgerSection, name), folder, "state", "key", "factors", "plan", "grid_settings"
         ),
         broker=placed(section(found, "broker", BrokerSection, name), folder, "ca", "cert", "key"),
         gateways={key: placed(keys, folder, "key") for key, keys in gateways.items()},
-        feeds={
-            key: placed(feed, folder, "credentials")
-            for key, feed in named(found.get("feeds", {}), FeedSection, f"{name}: feeds").items()
-        },
-        context=placed(section(found, "context", IntakeSection, name), folder, "cert", "key", "tokens"),
+        feeds={key: placed(feed, folder, "credentials") for key, feed in feeds.items()},
+        context=check_intake(
+            placed(section(found, "context", IntakeSection, name), folder, "cert", "key", "tokens"), name
+        ),
     )

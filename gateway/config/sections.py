@@ -65,9 +65,13 @@ class BrokerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class IntervalSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[interval]`: how often counters are sealed for figures, in whole seconds of UTC."""
+    """`[interval]`: how often counters are sealed for figures, in whole seconds of UTC.
+
+    interpolate: a device's period need not divide it; its counters are then interpolated between two polls.
+    """
 
     period_s: Annotated[int, Meta(ge=1, le=86_400)] = 60
+    interpolate: bool = False
 
 
 class OpcuaSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -195,12 +199,22 @@ class DeviceSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class LineSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[lines.<name>]`: the counters behind one line's figure, as `<device>.<point>`."""
+    """`[lines.<name>]`: the counters behind one line's figure, and what says what it is making, as `<device>.<point>`.
+
+    fuel: counters of gas, oil and the like, for Scope 1.
+    count_scrap: without count_good, the good units are count_total less this.
+    """
 
     zone: Zone
     energy: Counters
+    fuel: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
     count_good: str | None = None
     count_total: str | None = None
+    count_scrap: str | None = None
+    state: str | None = None
+    product: str | None = None
+    recipe: str | None = None
+    job: str | None = None
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):

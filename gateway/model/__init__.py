@@ -1,9 +1,19 @@
 """The few types that every layer shares. Pure data: no I/O, no third party."""
 
-from gateway.model.ledger import UNTIL_FURTHER_NOTICE_NS, ContextFact, Document, Factor, FactorKey, Statement
+from gateway.model.ledger import (
+    FACTOR_UNITS,
+    UNTIL_FURTHER_NOTICE_NS,
+    ContextFact,
+    CountFact,
+    Document,
+    Factor,
+    FactorKey,
+    Statement,
+)
 from gateway.model.lines import (
     ENERGY_UNITS,
     FUEL_UNITS,
+    INTERPOLATED,
     ContextColumn,
     Interval,
     LineColumn,
@@ -30,7 +40,9 @@ from gateway.model.points import (
 
 __all__ = [
     "ENERGY_UNITS",
+    "FACTOR_UNITS",
     "FUEL_UNITS",
+    "INTERPOLATED",
     "UNTIL_FURTHER_NOTICE_NS",
     "Change",
     "Clock",
@@ -38,6 +50,7 @@ __all__ = [
     "Column",
     "ContextColumn",
     "ContextFact",
+    "CountFact",
     "Document",
     "Factor",
     "FactorKey",

@@ -10,6 +10,9 @@ from gateway.model.lines import What
 FactorKey = tuple[str, str, str, str, str]
 """Provider, zone, signal, factor type, granularity (an ISO 8601 duration such as PT1H or P1Y, "" where unsaid)."""
 
+FACTOR_UNITS = ("g/kWh", "g/m3", "g/scf", "g/L", "g/kg")
+"""What a factor may be in; all but the first for fuels alone."""
+
 UNTIL_FURTHER_NOTICE_NS = 2**63 - 1
 """The end of a factor's window that the next window of its key ends."""
 
@@ -19,7 +22,7 @@ class Factor:
     """One version of one factor over one window.
 
     start_ns, end_ns: UTC; the end excluded.
-    g_per_kwh: exact.
+    g_per_kwh: exact, in `unit`: g/kWh, or for a fuel that is counted otherwise, one of FACTOR_UNITS.
     state: forecast, estimated, measured or final. method: how the provider made it; source: where it was read.
     model_date: of the provider's model, "" where it says none.
     updated_ns: when the provider last changed it, where it says so.
@@ -41,6 +44,7 @@ class Factor:
     updated_ns: int | None = None
     gwp_set: str = ""
     uncertainty_pct: Decimal | None = None
+    unit: str = "g/kWh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +68,8 @@ class Document:
 class ContextFact:
     """What a system of the DMZ (an MES) says of a line's production since an instant.
 
-    value: "" for none, such as no job. source: which system, by which way. id: the system's own, by which a repetition
-    is known.
+    value: "" for none, such as no job. source: the system that proved who it is, or `uns:<topic>`. id: the source's own
+    for this line, by which a repetition and a correction are known.
     """
 
     gateway: str
@@ -73,6 +77,23 @@ class ContextFact:
     what: What
     t_ns: int
     value: str
+    source: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountFact:
+    """How many units a system of the DMZ says that a line made in [start_ns, end_ns).
+
+    good, total: whole units; None where it does not say. source, id: as of a ContextFact.
+    """
+
+    gateway: str
+    line: str
+    start_ns: int
+    end_ns: int
+    good: int | None
+    total: int | None
     source: str
     id: str
 

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from gateway.model.points import Quality
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """An exact counter reading, for an interval leaf.
+class Sample(NamedTuple):
+    """An exact counter reading, for an interval leaf. A tuple, since one is made for each counter at each boundary.
 
     raw: the register bytes as they came, in bus order; empty when the quality is BAD.
     value: raw * scale + offset, exact, in the point's unit; None exactly when the quality is BAD.
+    status: the protocol's own words, or INTERPOLATED.
     """
 
     point: str
@@ -27,6 +27,10 @@ class Sample:
     status: str = ""
 
 
+INTERPOLATED = "interpolated"
+"""The status of a sample that lies between two polls; its raw is empty, its source time the boundary itself."""
+
+
 class Role(enum.StrEnum):
     """What a counter of a line says."""
 
@@ -34,6 +38,7 @@ class Role(enum.StrEnum):
     FUEL = "fuel"
     COUNT_GOOD = "count_good"
     COUNT_TOTAL = "count_total"
+    COUNT_SCRAP = "count_scrap"
 
 
 ENERGY_UNITS = ("Wh", "kWh", "MWh")

@@ -29,23 +29,27 @@ class BrokerFiles:
         return cls(ca=pki / "ca.pem", cert=pki / "broker.pem", key=pki / "broker.key", crl=pki / "crl.pem", acl=acl)
 
 
-def acl_text(*, ledger: str) -> str:
-    """Return the access list: a gateway has its own two topics, the ledger the other side of all of them.
+def acl_text(*, ledger: str, namespace: str = "") -> str:
+    """Return the access list: a gateway has its own two topics, a system its own one, the ledger their other side.
 
+    namespace: a filter of topics that every client may write and the ledger read, such as `umh/v1/#`; "" for none.
     Mosquitto 2.0 grants any subscription and filters what it delivers, so a foreign topic is silent rather
     than refused. Raises ConfigError for a name that could reach further.
     """
     if not NAME.match(ledger):
         raise ConfigError(f"ledger: got {ledger!r}, want lower-case letters, digits and -")
+    if any(ord(c) < 32 for c in namespace) or namespace.startswith(("wattseal/", "#", "+", "$")):
+        raise ConfigError(f"namespace: got {namespace!r}, want a filter whose first level is a plain name of its own")
     return (
         "# Who may do what. %u is the common name of the client's certificate.\n"
         "# Without a line for it, a topic is closed: also $SYS.\n"
         "pattern write wattseal/v1/%u/log\n"
         "pattern read wattseal/v1/%u/receipt\n"
-        "\n"
+        "pattern write wattseal/v1/context/%u\n" + (f"pattern write {namespace}\n" if namespace else "") + "\n"
         f"user {ledger}\n"
         "topic read wattseal/v1/+/log\n"
         "topic write wattseal/v1/+/receipt\n"
+        "topic read wattseal/v1/context/+\n" + (f"topic read {namespace}\n" if namespace else "")
     )
 
 

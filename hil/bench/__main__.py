@@ -1,4 +1,4 @@
-"""`python -m hil.bench`: from register to receipt, what a point costs, and what each protocol does."""
+"""`python -m hil.bench`: from register to receipt, what a point costs, what each protocol does, and a day's figures."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import uvloop
 
 from gateway.errors import GatewayError
+from hil.bench.carbon import CARBON, measure_carbon
 from hil.bench.cases import CASES
 from hil.bench.measure import Figures, measure
 from hil.bench.protocols import PROTOCOLS, measure_protocol
 from hil.bench.report import judged, lines_of, machine, target_lines, versions
 
-_ABOUT = {name: case.about for name, case in CASES.items()} | {name: case.about for name, case in PROTOCOLS.items()}
+_ABOUT = {name: case.about for cases in (CASES, PROTOCOLS, CARBON) for name, case in cases.items()}
 _SECONDS, _QUICK_SECONDS = 5.0, 1.0
 
 _HELP = """\
@@ -37,11 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for name in options.case or _ABOUT:
             print(f"bench: {name}: {_ABOUT[name]}", file=sys.stderr, flush=True)
-            found[name] = uvloop.run(
-                measure(CASES[name], seconds=seconds)
-                if name in CASES
-                else measure_protocol(PROTOCOLS[name], seconds=seconds)
-            )
+            found[name] = _measure(name, seconds)
             if not options.json:
                 print("\n".join(lines_of(name, found[name])), end="\n\n", flush=True)
     except GatewayError as e:
@@ -53,6 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(target_lines(judged(found))))
         print("\nwith " + ", ".join(f"{name} {number}" for name, number in versions().items()))
     return 0
+
+
+def _measure(name: str, seconds: float) -> Figures:
+    if name in CARBON:
+        return measure_carbon(CARBON[name], seconds=seconds)
+    return uvloop.run(
+        measure(CASES[name], seconds=seconds) if name in CASES else measure_protocol(PROTOCOLS[name], seconds=seconds)
+    )
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from gateway.app.broker import find_mosquitto
+from hil.bench.carbon import carbon_lines
 
 Figures = Mapping[str, Any]
 
@@ -26,6 +27,7 @@ _PACKAGES: Final = (
     "msgpack",
     "cryptography",
     "sqlalchemy",
+    "polars",
 )
 
 
@@ -145,6 +147,14 @@ TARGETS: Final = (
         most=False,
         find=_thousands_a_cpu_second,
     ),
+    Target(
+        case="carbon1000",
+        what="CPU us per figure, of a day of 1,000 meters",
+        want=8.0,
+        stretch=4.0,
+        most=True,
+        find=lambda figures: float(figures["days"][-1]["cpu_us_per_figure"]),
+    ),
 )
 
 
@@ -180,6 +190,9 @@ _HEAD: Final = f"{'':16}{'points/s':>14}{'CPU us/point':>14}{'cores':>8}{'RSS MB
 
 def lines_of(name: str, figures: Figures) -> Iterator[str]:
     """Yield a case as a table."""
+    if "restated" in figures:
+        yield from carbon_lines(name, figures)
+        return
     yield f"{name}: {figures['about']}"
     yield _HEAD
     if "driver" in figures:

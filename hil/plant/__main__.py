@@ -39,6 +39,8 @@ examples:
   python -m hil.plant --bacnet 127.0.0.1/32:47808
   python -m hil.plant --agent press-1=press --agents-broker localhost:8883 --agents-pki agents
   python -m hil.plant bench --meters 100          (see bench --help)
+  python -m hil.plant grid --provider neso        (see grid --help)
+  python -m hil.plant replay compressor           (see replay --help)
 
 units:
   1 compressor  eastron-sdm630     2 press  abb-b23     3 hvac  schneider-iem3000
@@ -71,7 +73,15 @@ With more than 247 meters a port there are more ports. --hostile, a comma-separa
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until told to stop; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["replay"]:
+        from hil.replay.command import main as replay  # noqa: PLC0415 - it brings all of the gateway along
+
+        return replay(given[1:])
     try:
+        if given[:1] == ["grid"]:
+            from hil.plant.grid.command import main as grid  # noqa: PLC0415 - only this one wants HTTP
+
+            return grid(given[1:])
         if given[:1] == ["bench"]:
             uvloop.run(_run_bench(_bench_options(given[1:])))
         else:

@@ -193,8 +193,18 @@ def eem_ma370(unit: int, asset: str, power: Quantity, energy: Quantity, start: S
     )
 
 
-def line_plc(unit: int, start: Start, *, good: Quantity, total: Quantity, state: Quantity, sku: Quantity) -> Device:
-    """Return the filling line's controller: counters, PackML state and SKU; bit 0 is `executing`."""
+def line_plc(
+    unit: int,
+    start: Start,
+    *,
+    good: Quantity,
+    total: Quantity,
+    state: Quantity,
+    sku: Quantity,
+    job: Quantity,
+    recipe: Quantity,
+) -> Device:
+    """Return the filling line's controller: counters, PackML state, SKU, job and recipe; bit 0 is `executing`."""
     first, modulus = _starting(start, 1 << 32, WRAP_UNITS), 1 << 32
     counts = [Counter(source=source, step=1.0, start=first, modulus=modulus) for source in (good, total)]
     uint16, uint32 = struct.Struct(">H"), struct.Struct(">I")
@@ -209,6 +219,8 @@ def line_plc(unit: int, start: Start, *, good: Quantity, total: Quantity, state:
             Field(address=2, layout=uint32, value=counts[1]),
             Field(address=4, layout=uint16, value=state),
             Field(address=5, layout=uint16, value=sku),
+            Field(address=6, layout=uint32, value=job),
+            Field(address=8, layout=uint16, value=recipe),
         ),
         counters=tuple(counts),
         bits=(lambda t: state(t) == 6,),

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from hil.plant import devices
+from hil.plant import devices, production
 from hil.plant.devices import ROUNDING, Device, Start
 from hil.plant.physics import Flow, Noise, Shape
+from hil.plant.production import EXECUTE, HEAVY, STOPPED, Production
 
 HVAC_KW = 60.0
 COMPRESSOR_KW = 300.0
@@ -41,7 +42,7 @@ STARTS: Mapping[int, int] = {1: 12_000, 2: 18_500_000, 3: 94_000_000, 4: 10_600_
 """First register values, in register steps. Unit 1's are kWh in a float32: 12,000 leave its step at 1 Wh, up to
 16,384; a plant at speed 300 gets there in three minutes, and then the step is 2 Wh."""
 PHOENIX_START = 106_000
-COMMANDS = "fault NAME [VALUE] | repair NAME | kill UNIT | revive UNIT | swap UNIT | state"
+COMMANDS = f"fault NAME [VALUE] | repair NAME | kill UNIT | revive UNIT | swap UNIT | {production.COMMANDS} | state"
 
 
 class CommandError(ValueError):
@@ -64,6 +65,9 @@ class Truth:
     starts: int
     sku: int
     state: int
+    mode: int
+    recipe: int
+    job: int
     faults: dict[str, float]
     dead: list[int]
 
@@ -95,6 +99,7 @@ class Plant:
         self._faults: dict[str, float] = {}
         self._timetable: list[tuple[float, int, str]] = []
         self._order = itertools.count()
+        self.production = Production()
         self._good, self._counted = Flow(Shape(mean=0)), Flow(Shape(mean=0))
         self.assets = {
             name: Flow(Shape(mean=0), Noise(seed=seed, channel=name, sigma=noise))
@@ -134,6 +139,9 @@ class Plant:
             starts=self.assets["compressor"].cycles(t),
             sku=int(self._sku(t)),
             state=int(self._state(t)),
+            mode=self.production.mode,
+            recipe=int(self._recipe(t)),
+            job=self.production.job,
             faults=dict(self._faults),
             dead=[device.unit for device in self.devices.values() if not device.alive],
         )
@@ -155,6 +163,8 @@ class Plant:
                 return
             case ["kill" | "revive" | "swap", unit] if unit in map(str, self.devices):
                 return
+            case _ if self.production.takes(words):
+                return
         raise CommandError(
             f"got {' '.join(words)!r}, want {COMMANDS}; NAME {', '.join(FAULTS)}; UNIT 1..{len(self.devices)}"
         )
@@ -168,17 +178,21 @@ class Plant:
                 self._faults.pop(name, None)
             case ["swap", unit]:
                 self.devices[int(unit)].swap(t)
-            case [verb, unit]:
+            case ["kill" | "revive" as verb, unit]:
                 self.devices[int(unit)].alive = verb == "revive"
+            case _:
+                self.production.do(words)
         self._at = t
         self._settle(t)
 
     def _settle(self, t: float) -> None:
         """Let every flow go on from t as the faults have it."""
         faults = self._faults
-        rate = HEAVY_UNITS_PER_HOUR if "heavy-sku" in faults else UNITS_PER_HOUR
+        heavy = "heavy-sku" in faults or self.production.product == HEAVY
+        rate = HEAVY_UNITS_PER_HOUR if heavy else UNITS_PER_HOUR
         rate = min([rate, *(faults[name] for name in ("slow-line", "stopped") if name in faults)])
-        kwh = faults.get("heavy-sku", PRESS_KWH + FILLER_KWH)
+        rate = rate if self.production.state == EXECUTE else 0.0
+        kwh = faults.get("heavy-sku", FAULTS["heavy-sku"] if heavy else PRESS_KWH + FILLER_KWH)
         press_share = PRESS_KWH / (PRESS_KWH + FILLER_KWH)
         # Rounded, so that 0.70 kWh a unit is 420 kW and not a bit less, which would lose a register step.
         self.assets["press"].change(Shape(mean=round(1000 * rate * kwh * press_share, 6)), t)
@@ -194,11 +208,15 @@ class Plant:
         self._counted.change(Shape(mean=min(rate, faults.get("no-counts", rate))), t)
 
     def _state(self, _t: float) -> float:
-        """Return the PackML state: 6 Execute, 2 Stopped."""
-        return 6 if self._good.shape.mean > 0 else 2
+        """Return the PackML state: that of the production; Stopped where a fault keeps it from executing."""
+        stands = self.production.state == EXECUTE and self._good.shape.mean <= 0
+        return STOPPED if stands else self.production.state
 
     def _sku(self, _t: float) -> float:
-        return 2 if "heavy-sku" in self._faults else 1
+        return HEAVY if "heavy-sku" in self._faults else self.production.product
+
+    def _recipe(self, t: float) -> float:
+        return 10 * self._sku(t)
 
     def _install(self, starts: Mapping[int, Start], filler: str) -> dict[int, Device]:
         if unknown := set(starts) - set(STARTS):
@@ -217,6 +235,8 @@ class Plant:
             total=lambda t: self._counted.total(t) / self._yield,
             state=self._state,
             sku=self._sku,
+            job=lambda _: self.production.job,
+            recipe=self._recipe,
         )
         return {device.unit: device for device in (*meters, plc)}
 

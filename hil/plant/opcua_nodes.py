@@ -44,6 +44,9 @@ class Reading:
     total: int
     state: int
     sku: int
+    job: int
+    recipe: int
+    mode: int
     rate: float
     starts: int
     dead: list[int]
@@ -70,7 +73,7 @@ class PlantNode:
 def read_plant(plant: Plant) -> Reading:
     """Return the plant as it is now."""
     truth = plant.truth()
-    good, total, state, sku = (int(field.value(truth.plant_s)) for field in plant.devices[5].fields)
+    good, total, state, sku, job, recipe = (int(field.value(truth.plant_s)) for field in plant.devices[5].fields)
     return Reading(
         energy_wh={asset: energy + STARTS_WH[asset] for asset, energy in truth.energy_wh.items()},
         power_w=truth.power_w,
@@ -78,6 +81,9 @@ def read_plant(plant: Plant) -> Reading:
         total=total,
         state=state,
         sku=sku,
+        job=job,
+        recipe=recipe,
+        mode=truth.mode,
         rate=plant.units_per_hour(),
         starts=truth.starts,
         dead=truth.dead,
@@ -89,6 +95,7 @@ _DEW_POINT = 3.0
 
 NODES: tuple[PlantNode, ...] = (
     PlantNode(id="FillingLine.Status.StateCurrent", type=ua.VariantType.Int32, value=lambda r: r.state, unit_id=5),
+    PlantNode(id="FillingLine.Status.UnitModeCurrent", type=ua.VariantType.Int32, value=lambda r: r.mode, unit_id=5),
     PlantNode(id="FillingLine.Status.Executing", type=ua.VariantType.Boolean, value=lambda r: r.state == 6, unit_id=5),
     PlantNode(
         id="FillingLine.Status.CurMachSpeed",
@@ -99,6 +106,8 @@ NODES: tuple[PlantNode, ...] = (
         high=1200.0,
     ),
     PlantNode(id="FillingLine.Status.SKU", type=ua.VariantType.String, value=lambda r: f"SKU-{r.sku}", unit_id=5),
+    PlantNode(id="FillingLine.Status.Recipe", type=ua.VariantType.String, value=lambda r: f"R-{r.recipe}", unit_id=5),
+    PlantNode(id="FillingLine.Status.Job", type=ua.VariantType.String, value=lambda r: f"JOB-{r.job}", unit_id=5),
     PlantNode(
         id="FillingLine.Admin.ProdProcessedCount",
         type=ua.VariantType.UInt32,
@@ -110,7 +119,7 @@ NODES: tuple[PlantNode, ...] = (
     PlantNode(
         id="FillingLine.Admin.ProdDefectiveCount",
         type=ua.VariantType.UInt32,
-        value=lambda r: max(0, r.total - r.good),
+        value=lambda r: (r.total - r.good) % 2**32,
         unit_id=5,
         unit="1",
         high=2.0**32 - 1,

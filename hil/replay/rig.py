@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import structlog
 
+from gateway.app.contexts import contexts_of
 from gateway.app.devices.modbus import limits_of
 from gateway.app.intervals import LineIntervals
 from gateway.app.ledger import Ledger, LedgerCounts
@@ -177,6 +177,8 @@ class Rig:
         self.sealer.welcome(secrets.token_bytes(8))
         self._drivers = self._open_drivers()
         self._lines = [LineIntervals(line) for line in self.config.lines.values()]
+        known = [line.context for line in self._lines if line.line.context]
+        self._contexts = {name: contexts_of(driver.schema, known) for name, driver in self._drivers.items()}
         for driver in self._drivers.values():
             self._put("schema", schema_body(driver.schema))
         for line in self.config.lines.values():
@@ -225,10 +227,12 @@ class Rig:
             self._rows.append(row)
         self._note(name, row)
         if boundary_ns is not None:
-            self._sampled(boundary_ns, [replace(sample, point=f"{name}.{sample.point}") for sample in samples])
+            self._sampled(boundary_ns, [sample._replace(point=f"{name}.{sample.point}") for sample in samples])
 
     def _note(self, name: str, row: Row) -> None:
         """Keep what a line's context needs of a row."""
+        if (context := self._contexts[name]) is not None:
+            context.row(row, self.time.t_ns)
 
     def _sampled(self, boundary_ns: int, samples: Sequence[Sample]) -> None:
         for line in self._lines:

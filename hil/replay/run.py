@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app.demo_plant import LINE, plant_devices
+from gateway.carbon.kpi.alert import CLEARED, RAISED, Alert, Cause
 from gateway.store import projections as tables
 from gateway.store.projections import EventRow, Slice
 from hil.plant.factory import Plant
@@ -47,7 +48,7 @@ ideal_units_per_hour = 620
 [lines.gw1.filling.meters.compressor]
 point = "compressor.import_energy"
 power = "compressor.active_power"
-running_w = 150000
+running_w = 200000
 
 [lines.gw1.filling.meters.hvac]
 point = "hvac.import_energy"
@@ -59,11 +60,6 @@ load = "units"
 [lines.gw1.filling.meters.filler]
 point = "filler.import_energy"
 load = "units"
-"""
-
-_CONTEXT = """\
-state = "plc.state"
-product = "plc.sku"
 """
 
 _FACTOR = """\
@@ -128,8 +124,8 @@ async def replay(
     time = PlantTime(BEGIN_NS)
     plant = Plant(seed=seed, clock=time.seconds)
     files = {"factors.toml": factors_of(case, fault_ns, repair_ns), "carbon.toml": PLAN}
-    devices = plant_devices("127.0.0.1:1", period_s=1.0, speed=1)
-    rig = Rig(folder, plant=plant, time=time, files=files, devices=devices + (_CONTEXT if case.context else ""))
+    devices = plant_devices("127.0.0.1:1", period_s=1.0, speed=1, context=case.context)
+    rig = Rig(folder, plant=plant, time=time, files=files, devices=devices)
     orders = {BEGIN_NS + place * SHIFT_NS: commands for place, commands in enumerate((*case.learn, case.start))}
     orders |= {fault_ns: case.fault, repair_ns: case.repair}
     try:
@@ -157,10 +153,10 @@ def _outcome(rig: Rig, name: str, *, seed: int, began_ns: int, fault_ns: int, re
         before, after = per_unit(began_ns, fault_ns), per_unit(fault_ns, repair_ns)
         repaired = per_unit(repair_ns, end_ns)
         events = [event for event in tables.events(connection, most=10_000, log="") if event.what.startswith("alert.")]
-        statements = [json.loads(row.figures) for row in tables.statements(connection)]
-    raised = sorted(_about(event) for event in events if event.what == "alert.raised")
-    first = next((about for t_ns, about in raised if t_ns >= fault_ns), None)
-    cleared = [about for t_ns, about in sorted(_about(event) for event in events if event.what == "alert.cleared")]
+        stated = {json.loads(row.subject)["shift"]: json.loads(row.figures) for row in tables.statements(connection)}
+    raised = sorted(_alerts(events, RAISED), key=lambda alert: alert.raised_ns)
+    first = next((alert for alert in raised if alert.raised_ns >= fault_ns), None)
+    cleared = [alert for alert in _alerts(events, CLEARED) if first is not None and alert.id == first.id]
     return Outcome(
         case=name,
         seed=seed,
@@ -168,17 +164,22 @@ def _outcome(rig: Rig, name: str, *, seed: int, began_ns: int, fault_ns: int, re
         after=after,
         repaired=repaired,
         change_percent=None if not after or repaired is None else round(100 * (repaired / after - 1), 1),
-        alert_delay_s=None if first is None else (first["raised_ns"] - fault_ns) / NS,
-        alert_kind=None if first is None else first["kind"],
-        causes=[] if first is None else first["causes"],
-        avoided_kg=next((about["avoided_kg"] for about in cleared if about.get("avoided_kg") is not None), None),
+        alert_delay_s=None if first is None else (first.raised_ns - fault_ns) / NS,
+        alert_kind=None if first is None else first.kind,
+        causes=[] if first is None else [_cause(cause) for cause in first.causes],
+        avoided_kg=next((round(alert.avoided_kg, 3) for alert in cleared if alert.avoided_kg is not None), None),
         alerts=len(raised),
-        statement=statements[-1] if statements else {},
+        statement=stated[max(stated)] if stated else {},
     )
 
 
-def _about(event: EventRow) -> tuple[int, dict[str, Any]]:
-    return event.t_ns, json.loads(event.about)
+def _alerts(events: Sequence[EventRow], what: str) -> list[Alert]:
+    return [Alert.of(json.loads(event.about)) for event in events if event.what == what]
+
+
+def _cause(cause: Cause) -> dict[str, Any]:
+    found = cause._asdict()
+    return {**found, "share": round(cause.share, 4), "contribution": round(cause.contribution, 9)}
 
 
 def said(outcome: Outcome) -> Sequence[str]:

@@ -1,25 +1,34 @@
 """The seam between the ledger and its duties."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from gateway.carbon.facts import Facts
+from gateway.carbon.facts import Facts, Touched
 from gateway.clock import WallClock
 from gateway.model import Factor
 from gateway.store.projections import Projections
+
+if TYPE_CHECKING:
+    from gateway.app.ledger import LedgerCounts
 
 
 class Desk(Protocol):
     """What a duty may use: the ledger itself. All calls come from the ledger's own loop, between messages.
 
-    facts: in force. book: the tables, to read.
+    facts: in force. book: the tables, to read. counts: what the metrics show.
     """
 
     clock: WallClock
+    counts: "LedgerCounts"
 
     @property
     def facts(self) -> Facts:
         """What is in force."""
+        ...
+
+    @property
+    def touched(self) -> Sequence[tuple[int, Touched]]:
+        """What each fact may change, by its leaf's index in the ledger's log, in its order."""
         ...
 
     @property
@@ -38,6 +47,10 @@ class Desk(Protocol):
         """
         ...
 
+    def seal_all(self, leaves: Sequence[tuple[str, bytes]]) -> list[int] | None:
+        """Seal leaves, as kind and body, as `seal` does, all at once."""
+        ...
+
 
 class Duty(Protocol):
     """Something that the ledger does beside its messages."""
@@ -50,4 +63,18 @@ class Duty(Protocol):
 
     async def run(self) -> None:
         """Serve or fetch until cancelled; a duty without sockets returns at once."""
+        ...
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """A duty that hears messages of the broker, beside those of the gateways."""
+
+    @property
+    def filters(self) -> Sequence[str]:
+        """The topics to subscribe to."""
+        ...
+
+    def hear(self, topic: str, payload: bytes) -> None:
+        """Take a message that is no gateway's, if the topic is ours. Must be quick."""
         ...

@@ -13,13 +13,14 @@ from typing import Any
 from gateway.carbon.emissions import IntervalLeaf
 from gateway.carbon.energy import LeafRef
 from gateway.carbon.facts import Facts
+from gateway.carbon.grid.factors import version_of
 from gateway.carbon.grid.table import FactorLeaf
 from gateway.codec.checks import to_schema
-from gateway.codec.leaves import Leaf, parse
-from gateway.codec.ledger_leaves import to_context, to_document, to_factor
+from gateway.codec.leaves import CHAINED, Leaf, parse
+from gateway.codec.ledger_leaves import chain_of, to_context, to_counts, to_document, to_factor
 from gateway.codec.line_leaves import to_interval
 from gateway.errors import TrustError
-from gateway.model import LineSchema
+from gateway.model import Factor, LineSchema
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.lines import decode_base64
 from gateway.tlog.merkle import leaf_hash
@@ -211,29 +212,65 @@ def read_ledger(path: str, leaves: Sequence[ParsedLeaf], *, notes: Mapping[str, 
     """Return the factors that the ledger's leaves put in force.
 
     notes: each gateway's cosigned checkpoint. Raises TrustError for a leaf that nobody asked for, for two factors
-    where only one can be in force, and unless the ledger accepted just these checkpoints.
+    where only one can be in force, for a document or a piece of context that names one before it that is not here, and
+    unless the ledger accepted just these checkpoints.
     """
     facts, indices, open_notes = Facts(), [], dict(notes)
     epoch = _Epoch(vkey=vkey)
+    chains: dict[tuple[str, str], int] = {}
     for one in leaves:
         with naming(f"{path}: leaf {one.index}", one.index):
-            body = one.leaf.body
-            if one.leaf.kind == "factor":
+            kind, body = one.leaf.kind, one.leaf.body
+            if kind in CHAINED:
+                _follow(chains, one)
+            if kind == "factor":
                 indices.append(one.index)
-                if not facts.add_factor(FactorLeaf(factor=to_factor(body), index=one.index, hash=one.hash)):
-                    raise TrustError("a factor that is in force already")
-            elif one.leaf.kind == "document":
-                facts.add_document(one.index, to_document(body))
-            elif one.leaf.kind == "context":
-                facts.add_context(one.index, to_context(body))
-            elif one.leaf.kind == "accepted":
+            if kind == "accepted":
                 if open_notes.pop(body["gateway"], None) != body["checkpoint"].encode():
                     raise TrustError(f"accepts another checkpoint of gateway {body['gateway']!r} than the one shown")
-            else:
+            elif not _enforce(facts, one):
                 epoch.take(one.leaf)
     for gateway in sorted(open_notes):
         raise TrustError(f"{path}: no leaf by which the ledger accepts the checkpoint of gateway {gateway!r}")
     return LedgerEvidence(facts=facts, factor_indices=tuple(indices), binding=epoch.binding(path))
+
+
+def _follow(chains: dict[tuple[str, str], int], one: ParsedLeaf) -> None:
+    """Raise TrustError unless a leaf names the one of its chain that was shown before it."""
+    kind = one.leaf.kind
+    chain = (kind, chain_of(kind, one.leaf.body))
+    if one.leaf.prev != chains.get(chain):
+        raise TrustError(f"names leaf {one.leaf.prev} as the one before it: a leaf of kind {kind} was left out")
+    chains[chain] = one.index
+
+
+def _enforce(facts: Facts, one: ParsedLeaf) -> bool:
+    """Put what a leaf says in force; return whether it is of a kind that figures rest on."""
+    body = one.leaf.body
+    match one.leaf.kind:
+        case "factor":
+            if not facts.add_factor(FactorLeaf(factor=_factor(body), index=one.index, hash=one.hash)):
+                raise TrustError("a factor that is in force already")
+        case "document":
+            facts.add_document(one.index, to_document(body), one.hash)
+        case "context":
+            facts.add_context(one.index, to_context(body))
+        case "counts":
+            facts.add_counts(one.index, to_counts(body))
+        case _:
+            return False
+    return True
+
+
+def _factor(body: Mapping[str, Any]) -> Factor:
+    """Return a factor whose version is the hash of what it says. Raises TrustError."""
+    factor = to_factor(body)
+    said = version_of(
+        g_per_kwh=factor.g_per_kwh, state=factor.state, method=factor.method, model_date=factor.model_date
+    )
+    if said != factor.version:
+        raise TrustError(f"version: got {factor.version[:64]}, and what the factor says hashes to {said}")
+    return factor
 
 
 @dataclass(slots=True, kw_only=True)

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
 from gateway.carbon.exact import shifted, text, utc
-from gateway.carbon.figures import CALC_VERSION, METHOD, Cell, Figure, LineFigure, flag_text
+from gateway.carbon.figures import CALC_VERSION, METHOD, SCOPE_2, Cell, Figure, LineFigure, flag_text
 from gateway.model import ClockState
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 COLUMNS = (
     "schema_version",
@@ -28,9 +28,16 @@ COLUMNS = (
     "site_id",
     "gateway_id",
     "line_id",
+    "asset_id",
+    "kind",
     "meter_id",
     "meter_serial",
     "meter_class",
+    "state",
+    "sku",
+    "recipe",
+    "job_id",
+    "shift_id",
     "interval_start_utc",
     "interval_end_utc",
     "register_start",
@@ -49,9 +56,13 @@ COLUMNS = (
     "factor_zone",
     "factor_type",
     "factor_state",
+    "factor_updated_at",
     "factor_version_sha256",
+    "gwp_set",
     "co2e_kg",
+    "uncertainty_pct",
     "calc_version",
+    "config_sha256",
     "clock_state",
     "clock_offset_ms",
     "log_origin",
@@ -74,18 +85,30 @@ def lines_of(cells: Iterable[Cell]) -> Iterator[str]:
             yield _line(_fields(figure, None if place else cell.line))
 
 
+def record_id(gateway: str, line: str, meter: str, start_ns: int) -> str:
+    """Return what a row is known by: the same for all its versions."""
+    identity = f"wattseal/{gateway}\n{line}\n{meter}\n{utc(start_ns)}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
 def _fields(figure: Figure, line: LineFigure | None) -> Iterator[str]:
     origin = f"wattseal/{figure.gateway}"
     start = utc(figure.start_ns)
-    identity = f"{origin}\n{figure.line}\n{figure.meter}\n{start}"
     yield SCHEMA_VERSION
-    yield hashlib.sha256(identity.encode()).hexdigest()[:32]
+    yield record_id(figure.gateway, figure.line, figure.meter, figure.start_ns)
     yield _word(figure.site)
     yield _word(figure.gateway)
     yield _word(figure.line)
+    yield _word(figure.asset)
+    yield figure.kind
     yield _word(figure.meter)
     yield _word(figure.serial)
     yield _word(figure.meter_class)
+    yield figure.setting.state
+    yield _word(figure.setting.product)
+    yield _word(figure.setting.recipe)
+    yield _word(figure.setting.job)
+    yield figure.setting.shift
     yield start
     yield utc(figure.end_ns)
     yield _number(figure.register_start)
@@ -97,16 +120,20 @@ def _fields(figure: Figure, line: LineFigure | None) -> Iterator[str]:
     yield flag_text(figure.flags)
     yield _number(None if line is None else line.units_good)
     yield _number(None if line is None else line.units_total)
-    yield METHOD
+    yield METHOD if figure.scope == SCOPE_2 else ""
     yield _number(figure.factor_g_per_kwh)
-    yield "" if figure.factor_g_per_kwh is None else "g/kWh"
+    yield "" if figure.factor_g_per_kwh is None else figure.factor_unit
     yield _word(figure.factor_source)
     yield _word(figure.zone)
     yield _word(figure.factor_type)
     yield _word(figure.factor_state)
+    yield "" if figure.factor_updated_ns is None else utc(figure.factor_updated_ns)
     yield _word(figure.factor_version)
+    yield _word(figure.gwp_set)
     yield "" if figure.co2e_g is None else text(shifted(figure.co2e_g, -3))
+    yield _number(figure.uncertainty_pct)
     yield CALC_VERSION
+    yield figure.plan_sha256
     yield ClockState(figure.clock_state).name.lower()
     yield text(figure.clock_offset_ms)
     yield origin

@@ -8,7 +8,7 @@ The file is TOML, one `[[factor]]` table a window:
     signal = "average"                 # average, or marginal (for decisions only; never a figure's)
     type = "lifecycle"                 # lifecycle or direct
     start = 2020-01-01T00:00:00Z       # a window is [start, end), in UTC
-    end = 2040-01-01T00:00:00Z
+    end = 2040-01-01T00:00:00Z         # optional: without it until the next window of the same key begins
     value = 400                        # exact, as written
     unit = "g/kWh"                     # g/kWh, kg/kWh or lb/MWh
     state = "final"                    # forecast, estimated, measured or final
@@ -30,17 +30,17 @@ from itertools import pairwise
 from typing import Any
 
 from gateway.carbon.exact import shifted, text, times, utc
-from gateway.carbon.grid.table import AVERAGE
+from gateway.carbon.grid.table import AVERAGE, STATES
 from gateway.errors import ConfigError
-from gateway.model import Factor
+from gateway.model import UNTIL_FURTHER_NOTICE_NS, Factor
 
 G_PER_LB = Decimal("453.59237")
 """Exact by definition (international avoirdupois pound, 1959)."""
 
-_STATES = ("forecast", "estimated", "measured", "final")
-_CHOICES = {"signal": (AVERAGE, "marginal"), "type": ("lifecycle", "direct"), "state": _STATES}
+_CHOICES = {"signal": (AVERAGE, "marginal"), "type": ("lifecycle", "direct"), "state": STATES}
 _TEXTS = ("provider", "zone", "signal", "type", "state", "method", "source")
 _OPTIONAL = ("model_date", "granularity", "gwp_set")
+_MAY_MISS = {*_OPTIONAL, "uncertainty_pct", "end"}
 _KEYS = {*_TEXTS, *_OPTIONAL, "start", "end", "value", "unit", "uncertainty_pct"}
 _UNITS = ("g/kWh", "kg/kWh", "lb/MWh")
 _MAX_TEXT = 200
@@ -93,14 +93,15 @@ def _factor(entry: Any, where: str) -> Factor:
     for key in sorted(set(entry) ^ _KEYS):
         if key in entry:
             raise ConfigError(f"{where}.{key}: got a key that is not known, want one of {', '.join(sorted(_KEYS))}")
-        if key not in {*_OPTIONAL, "uncertainty_pct"}:
+        if key not in _MAY_MISS:
             raise ConfigError(f"{where}.{key}: got nothing, want a value")
     for key in (*_TEXTS, *_OPTIONAL):
         _check_text(entry.get(key, ""), f"{where}.{key}", empty=key in _OPTIONAL)
     for key, choices in _CHOICES.items():
         if entry[key] not in choices:
             raise ConfigError(f"{where}.{key}: got {entry[key]!r}, want one of {', '.join(choices)}")
-    start_ns, end_ns = _instant(entry["start"], f"{where}.start"), _instant(entry["end"], f"{where}.end")
+    start_ns = _instant(entry["start"], f"{where}.start")
+    end_ns = _instant(entry["end"], f"{where}.end") if "end" in entry else UNTIL_FURTHER_NOTICE_NS
     if end_ns <= start_ns:
         raise ConfigError(f"{where}.end: got {utc(end_ns)}, want a time after {utc(start_ns)}")
     if entry["unit"] not in _UNITS:
@@ -155,7 +156,8 @@ def _check_overlaps(factors: Sequence[Factor], name: str) -> None:
     order = sorted(range(len(factors)), key=lambda n: (factors[n].key, factors[n].start_ns))
     for before, after in pairwise(order):
         one, other = factors[before], factors[after]
-        if one.key == other.key and other.start_ns < one.end_ns:
+        ends_ns = other.start_ns if one.end_ns == UNTIL_FURTHER_NOTICE_NS else one.end_ns
+        if one.key == other.key and (other.start_ns < ends_ns or other.start_ns == one.start_ns):
             raise ConfigError(
                 f"{name}: factor[{after}].start: got {utc(other.start_ns)}, which lies in the window of "
                 f"factor[{before}] with the same key, want windows that do not overlap"

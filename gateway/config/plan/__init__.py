@@ -10,8 +10,15 @@ from typing import Any
 import msgspec
 
 from gateway.config.convert import convert, named, shown, toml
-from gateway.config.plan.lines import AlertSection, LinePlan, ThermalSection
-from gateway.config.plan.scopes import FuelSection, GridSection, InstrumentSection, MarketSection, StaticAssetSection
+from gateway.config.plan.lines import AlertSection, LinePlan, ThermalSection, check_lines
+from gateway.config.plan.scopes import (
+    FuelSection,
+    GridSection,
+    InstrumentSection,
+    MarketSection,
+    StaticAssetSection,
+    check_scopes,
+)
 from gateway.config.plan.shifts import ExceptionSection, ShiftSection, SiteSection, check_shifts
 from gateway.errors import ConfigError
 
@@ -86,6 +93,10 @@ def parse_plan(text: str, *, name: str) -> Plan:
         **parts,
     )
     check_shifts(plan.shifts, plan.calendar, name)
+    check_lines(plan.lines, name)
+    check_scopes(
+        fuels=plan.fuels, assets=plan.static_assets, instruments=plan.instruments, shifts=plan.shifts, name=name
+    )
     return plan
 
 
@@ -94,7 +105,10 @@ def _instant(got: Any, where: str) -> int | None:
         return None
     if not isinstance(got, datetime) or got.tzinfo is None:
         raise ConfigError(f"{where}: got {shown(str(got))}, want a date and time with Z, as 2026-01-01T00:00:00Z")
-    return int(got.astimezone(UTC).timestamp()) * 1_000_000_000
+    t_ns = int(got.astimezone(UTC).timestamp()) * 1_000_000_000
+    if not 0 <= t_ns < 2**63:
+        raise ConfigError(f"{where}: got {shown(str(got))}, want a time from 1970 to 2262")
+    return t_ns
 
 
 def _calendar(got: Any, where: str) -> tuple[ExceptionSection, ...]:
@@ -106,7 +120,14 @@ def _calendar(got: Any, where: str) -> tuple[ExceptionSection, ...]:
 def _grid(got: Any, where: str) -> dict[str, GridSection]:
     if not isinstance(got, dict):
         raise ConfigError(f"{where}: got {shown(got)}, want [grid.<zone>]")
-    return {zone: convert(table, GridSection, f"{where}.{zone}") for zone, table in got.items()}
+    found = {}
+    for zone, table in got.items():
+        if not 0 < len(zone) <= 60 or not zone.isprintable():
+            raise ConfigError(f"{where}: got the zone {shown(zone)}, want printable text of at most 60 characters")
+        found[zone] = convert(table, GridSection, f"{where}.{zone}")
+        if len(set(found[zone].order)) != len(found[zone].order):
+            raise ConfigError(f"{where}.{zone}.order: got {shown(found[zone].order)}, want each provider once")
+    return found
 
 
 def _lines(got: Any, where: str) -> dict[tuple[str, str], LinePlan]:

@@ -1,11 +1,13 @@
 """`[lines.<gateway>.<line>]` and `[thermal.<name>]` of carbon.toml."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from gateway.config.values import Name, Section, Text
+from gateway.config.values import Name, Section, Text, Zone
+from gateway.errors import ConfigError
 
 CounterName = Annotated[str, Meta(max_length=127, description="<device>.<point>")]
 Positive = Annotated[float, Meta(gt=0)]
@@ -69,15 +71,56 @@ class LinePlan(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     alerts: AlertSection = AlertSection()
 
 
+def check_lines(lines: Mapping[tuple[str, str], LinePlan], name: str) -> None:
+    """Refuse meters of which a kWh would count twice, or never. Raises ConfigError."""
+    for (gateway, line), plan in lines.items():
+        where = f"{name}: lines.{gateway}.{line}"
+        _check_places(plan, where)
+        for asset, meter in plan.meters.items():
+            if meter.parent is not None and meter.parent not in plan.meters:
+                raise ConfigError(f"{where}.meters.{asset}.parent: got {meter.parent!r}, want an asset of its meters")
+        for asset in plan.meters:
+            _check_cycle(plan, asset, f"{where}.meters.{asset}.parent")
+
+
+def _check_places(plan: LinePlan, where: str) -> None:
+    """Refuse a point that stands in two places, and an asset that is both a meter and a sum."""
+    places = [(meter.point, f"{where}.meters.{asset}.point") for asset, meter in plan.meters.items()]
+    for asset, virtual in plan.virtual.items():
+        if asset in plan.meters:
+            raise ConfigError(f"{where}.virtual.{asset}: got a name that a meter has, want one of its own")
+        if not virtual.plus:
+            raise ConfigError(f"{where}.virtual.{asset}.plus: got [], want at least one counter")
+        for key in ("plus", "minus"):
+            places += [(point, f"{where}.virtual.{asset}.{key}") for point in getattr(virtual, key)]
+    seen: dict[str, str] = {}
+    for point, place in places:
+        if point in seen:
+            raise ConfigError(
+                f"{place}: got {point!r}, which stands in {seen[point].removeprefix(where + '.')}, "
+                "want each counter in one place, or it would count twice"
+            )
+        seen[point] = place
+
+
+def _check_cycle(plan: LinePlan, asset: str, where: str) -> None:
+    above, parent = {asset}, plan.meters[asset].parent
+    while parent is not None:
+        if parent in above:
+            raise ConfigError(f"{where}: got {plan.meters[asset].parent!r}, want a meter that is not below this one")
+        above.add(parent)
+        parent = plan.meters[parent].parent
+
+
 class ThermalSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[thermal.<name>]`: a zone of a building, and which points say how warm it is and what heats it.
 
-    power: heat, or with cop the electric power of a heat pump, W. indoor, outdoor: degrees Celsius.
-    line: `<gateway>/<line>` whose grid zone applies.
+    gateway: whose points these are. zone: the grid's, whose factor applies. indoor, outdoor: degrees Celsius.
+    power: W; with cop, of a heat pump or a boiler: heat for each kWh that is paid for.
     """
 
     gateway: Text
-    zone: Text
+    zone: Zone
     indoor: CounterName
     outdoor: CounterName
     power: CounterName

@@ -5,17 +5,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Table, func, select
+from sqlalchemy import Connection, Row, Select, Table, func, select, tuple_
 
 from gateway.carbon.exact import text
 from gateway.carbon.figures import Cell, Figure, LineFigure, Totals, flag_text
 from gateway.carbon.grid.table import FactorLeaf
 from gateway.carbon.setting import Setting
-from gateway.model import Factor, LineColumn, LineSchema, Role
+from gateway.model import ContextColumn, Factor, LineColumn, LineSchema, Role, What
 from gateway.store.projections import tables
 from gateway.store.projections.write import EventRow, GatewayState, IntervalRow, OwnLeafRow, StatementRow
+
+_SETTING = Figure._fields.index("setting")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +39,16 @@ def gateways(connection: Connection) -> list[GatewayState]:
 
 def lines(connection: Connection) -> list[tuple[str, str]]:
     """Return (gateway, line) of all lines that have sealed an interval."""
+    # From each to the next along the index: DISTINCT would read every interval.
     table = tables.intervals
-    found = connection.execute(select(table.c.gateway, table.c.line).distinct().order_by(table.c.gateway, table.c.line))
-    return [(row.gateway, row.line) for row in found]
+    line = tuple_(table.c.gateway, table.c.line)
+    query = select(table.c.gateway, table.c.line).order_by(table.c.gateway, table.c.line).limit(1)
+    found: list[tuple[str, str]] = []
+    row = connection.execute(query).one_or_none()
+    while row is not None:
+        found.append((row.gateway, row.line))
+        row = connection.execute(query.where(line > tuple_(row.gateway, row.line))).one_or_none()
+    return found
 
 
 def schemas(connection: Connection, gateway: str) -> list[tuple[int, LineSchema]]:
@@ -74,33 +84,35 @@ def settled_range(
     at or after end_ns, else the line's newest: then the end is not settled yet. None for an unknown line.
     """
     table = tables.intervals
-    of_line = (table.c.gateway == gateway, table.c.line == line)
-    lowest, highest, before, after = (
-        connection.execute(query.where(*of_line)).scalar_one()
-        for query in (
-            select(func.min(table.c.leaf_index)),
-            select(func.max(table.c.leaf_index)),
-            select(func.max(table.c.leaf_index)).where(table.c.clean, table.c.t_ns <= start_ns),
-            select(func.min(table.c.leaf_index)).where(table.c.clean, table.c.t_ns >= end_ns),
-        )
-    )
-    if lowest is None:
-        return None
-    return (lowest if before is None else before), (highest if after is None else after)
+
+    def found(query: Select[Any]) -> int | None:
+        said: int | None = connection.execute(query.where(table.c.gateway == gateway, table.c.line == line)).scalar()
+        return said
+
+    # Clean leaves ascend in time as in the log. So each of these reads a row or two, however long the line is; the
+    # whole line is read only where there is no clean one.
+    clean = select(table.c.leaf_index).where(table.c.clean).limit(1)
+    before = found(clean.where(table.c.t_ns <= start_ns).order_by(table.c.t_ns.desc()))
+    after = found(clean.where(table.c.t_ns >= end_ns).order_by(table.c.t_ns))
+    first = found(select(func.min(table.c.leaf_index))) if before is None else before
+    last = found(select(func.max(table.c.leaf_index))) if after is None else after
+    return None if first is None or last is None else (first, last)
 
 
 def cell_span(connection: Connection, where: Slice) -> tuple[int, int] | None:
     """Return the start of the first and the end of the last cell of a line that overlaps a slice; None for none."""
     table = tables.line_figures
-    first, last = connection.execute(
-        select(func.min(table.c.start_ns), func.max(table.c.end_ns)).where(
-            table.c.gateway == where.gateway,
-            table.c.line == where.line,
-            table.c.start_ns < where.end_ns,
-            table.c.end_ns > where.start_ns,
-        )
-    ).one()
-    return None if first is None else (first, last)
+    of_line = select(table.c.start_ns, table.c.end_ns).where(
+        table.c.gateway == where.gateway, table.c.line == where.line, table.c.start_ns < where.end_ns
+    )
+    # A line's cells do not overlap: so two of them say it, and those far before the slice are not read.
+    begun = of_line.where(table.c.start_ns <= where.start_ns).order_by(table.c.start_ns.desc()).limit(1)
+    first = connection.execute(begun).one_or_none()
+    if first is None or first.end_ns <= where.start_ns:
+        after = of_line.where(table.c.start_ns > where.start_ns).order_by(table.c.start_ns).limit(1)
+        first = connection.execute(after).one_or_none()
+    last = connection.execute(of_line.order_by(table.c.start_ns.desc()).limit(1)).one_or_none()
+    return None if first is None or last is None else (first.start_ns, last.end_ns)
 
 
 def own_leaves(connection: Connection, *kinds: str) -> list[OwnLeafRow]:
@@ -133,10 +145,13 @@ def figures(connection: Connection, where: Slice) -> Iterator[Figure]:
     query = _sliced(table, table.c.cell_start_ns, where).order_by(
         table.c.gateway, table.c.line, table.c.cell_start_ns, table.c.place
     )
+    names = [column.name for column in table.columns]
+    before, after = (
+        itemgetter(*map(names.index, part)) for part in (Figure._fields[:_SETTING], Figure._fields[_SETTING + 1 :])
+    )
+    setting = itemgetter(*map(names.index, Setting._fields))
     for row in connection.execute(query):
-        found = _mapping(row)
-        del found["place"]
-        yield Figure(**_with_setting(found))
+        yield Figure._make((*before(row), Setting._make(setting(row)), *after(row)))
 
 
 def line_figures(connection: Connection, where: Slice) -> Iterator[LineFigure]:
@@ -238,6 +253,7 @@ def _schema(row: Row[Any]) -> LineSchema:
             )
             for point, unit, role, modulus, rated_power_w, meter_class, serial in json.loads(row.columns)
         ),
+        context=tuple(ContextColumn(point=point, what=What(what)) for point, what in json.loads(row.context)),
     )
 
 
@@ -247,6 +263,7 @@ def _factor(row: Row[Any]) -> FactorLeaf:
         start_ns=row.start_ns,
         end_ns=row.end_ns,
         g_per_kwh=row.g_per_kwh,
+        unit=row.unit,
         state=row.state,
         method=row.method,
         source=row.source,

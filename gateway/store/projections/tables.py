@@ -11,7 +11,7 @@ from gateway.carbon.energy import Flag
 from gateway.carbon.exact import text
 from gateway.carbon.figures import Flags, flag_text
 
-PROJECTION_VERSION = "2"
+PROJECTION_VERSION = "3"
 """Raised whenever the tables change, or what is written to them: then they are built anew."""
 
 
@@ -68,6 +68,7 @@ line_schemas = Table(
     Column("zone", Text, nullable=False),
     Column("period_s", BigInteger, nullable=False),
     Column("columns", Text, nullable=False),
+    Column("context", Text, nullable=False),
 )
 
 intervals = Table(
@@ -96,6 +97,7 @@ factors = Table(
     Column("start_ns", BigInteger, nullable=False),
     Column("end_ns", BigInteger, nullable=False),
     Column("g_per_kwh", ExactText, nullable=False),
+    Column("unit", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("method", Text, nullable=False),
     Column("source", Text, nullable=False),
@@ -145,6 +147,8 @@ figures = Table(
     Column("gwp_set", Text, nullable=False),
     Column("uncertainty_pct", ExactText),
     Column("plan_sha256", Text, nullable=False),
+    Column("factor_unit", Text, nullable=False),
+    Column("quantity", ExactText),
     Column("state", Text, nullable=False),
     Column("product", Text, nullable=False),
     Column("recipe", Text, nullable=False),
@@ -168,11 +172,35 @@ line_figures = Table(
     Column("units_total", ExactText),
     Column("flags", FlagText, nullable=False),
     Column("leaf_index", BigInteger, nullable=False),
+    Column("scope1_g", ExactText),
+    Column("modelled_mwh", BigInteger),
+    Column("modelled_g", ExactText),
     Column("state", Text, nullable=False),
     Column("product", Text, nullable=False),
     Column("recipe", Text, nullable=False),
     Column("job", Text, nullable=False),
     Column("shift", Text, nullable=False),
+)
+
+point_schemas = Table(
+    "point_schemas",
+    METADATA,
+    Column("gateway", Text, primary_key=True),
+    Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
+)
+
+cycles = Table(
+    "cycles",
+    METADATA,
+    Column("gateway", Text, primary_key=True),
+    Column("line", Text, primary_key=True),
+    Column("asset", Text, primary_key=True),
+    Column("start_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("starts", Integer, nullable=False),
+    Column("loaded_ns", BigInteger, nullable=False),
+    Column("seen_ns", BigInteger, nullable=False),
+    Column("last_ns", BigInteger, nullable=False),
+    Column("running", Boolean, nullable=False),
 )
 
 own_leaves = Table(
@@ -191,6 +219,7 @@ statements = Table(
     Column("record", Text, primary_key=True),
     Column("version", BigInteger, primary_key=True, autoincrement=False),
     Column("leaf_index", BigInteger, nullable=False),
+    Column("supersedes", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("figures", Text, nullable=False),

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, delete, insert
 
 from gateway.carbon.emissions import IntervalLeaf
-from gateway.carbon.figures import Cell, Figure, LineFigure
 from gateway.carbon.grid.table import FactorLeaf
+from gateway.codec.ledger_leaves import chain_of
 from gateway.model import LineSchema, Statement
 from gateway.store.projections import tables
 
@@ -68,7 +68,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnLeafRow:
-    """Where a document, context or statement leaf of the ledger's log stands. chain: what its `prev` runs along."""
+    """Where a leaf of a chained kind of the ledger's log stands. chain: what its `prev` runs along."""
 
     leaf_index: int
     kind: str
@@ -81,16 +81,6 @@ class OwnLeafRow:
         return cls(leaf_index=leaf_index, kind=kind, chain=chain_of(kind, body), prev=prev)
 
 
-def chain_of(kind: str, body: Mapping[str, Any]) -> str:
-    """Return what chains a leaf of the ledger's log to the ones before it."""
-    match kind:
-        case "document":
-            return str(body["name"])
-        case "context":
-            return f"{body['gateway']}/{body['line']}"
-    return str(body["record"])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatementRow:
     """A statement. subject, figures: canonical JSON of flat maps."""
@@ -98,6 +88,7 @@ class StatementRow:
     record: str
     version: int
     leaf_index: int
+    supersedes: str
     reason: str
     subject: str
     figures: str
@@ -109,6 +100,7 @@ class StatementRow:
             record=statement.record,
             version=statement.version,
             leaf_index=leaf_index,
+            supersedes=statement.supersedes,
             reason=statement.reason,
             subject=_flat(statement.subject),
             figures=_flat(statement.figures),
@@ -121,7 +113,7 @@ def _flat(pairs: Iterable[tuple[str, str]]) -> str:
 
 def put_gateway(connection: Connection, state: GatewayState) -> None:
     """Say how far a gateway's log is projected."""
-    _put(connection, tables.gateways, [asdict(state)])
+    put(connection, tables.gateways, [asdict(state)])
 
 
 def put_schema(connection: Connection, gateway: str, leaf_index: int, schema: LineSchema) -> None:
@@ -141,70 +133,34 @@ def put_schema(connection: Connection, gateway: str, leaf_index: int, schema: Li
         "zone": schema.zone,
         "period_s": schema.period_s,
         "columns": json.dumps(columns, separators=(",", ":")),
+        "context": json.dumps([[c.point, c.what] for c in schema.context], separators=(",", ":")),
     }
-    _put(connection, tables.line_schemas, [row])
+    put(connection, tables.line_schemas, [row])
 
 
 def put_intervals(connection: Connection, rows: Iterable[IntervalRow]) -> None:
     """Add interval leaves."""
-    _put(connection, tables.intervals, map(asdict, rows))
+    put(connection, tables.intervals, map(asdict, rows))
 
 
 def put_factors(connection: Connection, leaves: Iterable[FactorLeaf]) -> None:
     """Add factor leaves of the ledger's log."""
-    _put(connection, tables.factors, map(_factor_row, leaves))
+    put(connection, tables.factors, map(_factor_row, leaves))
 
 
 def put_events(connection: Connection, rows: Iterable[EventRow]) -> None:
     """Add event leaves."""
-    _put(connection, tables.events, map(asdict, rows))
+    put(connection, tables.events, map(asdict, rows))
 
 
 def put_own_leaves(connection: Connection, rows: Iterable[OwnLeafRow]) -> None:
     """Add documents, context and statements of the ledger's log: where they stand."""
-    _put(connection, tables.own_leaves, map(asdict, rows))
+    put(connection, tables.own_leaves, map(asdict, rows))
 
 
 def put_statements(connection: Connection, rows: Iterable[StatementRow]) -> None:
     """Add statements."""
-    _put(connection, tables.statements, map(asdict, rows))
-
-
-def delete_cells(connection: Connection, gateway: str, line: str, start_ns: int, end_ns: int) -> None:
-    """Delete a line's cells that start in [start_ns, end_ns): their bounds may have moved."""
-    for table, start in (
-        (tables.figures, tables.figures.c.cell_start_ns),
-        (tables.line_figures, tables.line_figures.c.start_ns),
-    ):
-        connection.execute(
-            delete(table).where(table.c.gateway == gateway, table.c.line == line, start >= start_ns, start < end_ns)
-        )
-
-
-def put_cells(connection: Connection, cells: Iterable[Cell]) -> None:
-    """Add cells; one that is there already is replaced whole. Of several of one start the last counts."""
-    newest = {(cell.line.gateway, cell.line.line, cell.line.start_ns): cell for cell in cells}
-    if not newest:
-        return
-    keys = [{"p_gateway": gateway, "p_line": line, "p_start": start} for gateway, line, start in newest]
-    figures, lines = tables.figures, tables.line_figures
-    for table, start in ((figures, figures.c.cell_start_ns), (lines, lines.c.start_ns)):
-        connection.execute(
-            delete(table).where(
-                table.c.gateway == bindparam("p_gateway"),
-                table.c.line == bindparam("p_line"),
-                start == bindparam("p_start"),
-            ),
-            keys,
-        )
-    connection.execute(insert(lines), [_row(LineFigure, cell.line) for cell in newest.values()])
-    rows = [
-        {**_row(Figure, figure), "place": place}
-        for cell in newest.values()
-        for place, figure in enumerate(cell.figures)
-    ]
-    if rows:
-        connection.execute(insert(figures), rows)
+    put(connection, tables.statements, map(asdict, rows))
 
 
 def _factor_row(leaf: FactorLeaf) -> dict[str, Any]:
@@ -226,6 +182,7 @@ _FACTOR_FIELDS = (
     "start_ns",
     "end_ns",
     "g_per_kwh",
+    "unit",
     "state",
     "method",
     "source",
@@ -238,13 +195,7 @@ _FACTOR_FIELDS = (
 )
 
 
-def _row(kind: type[Figure | LineFigure], row: Figure | LineFigure) -> dict[str, Any]:
-    found = {field.name: getattr(row, field.name) for field in fields(kind)}
-    setting = found.pop("setting")
-    return {**found, **setting._asdict()}
-
-
-def _put(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
+def put(connection: Connection, table: Table, rows: Iterable[dict[str, Any]]) -> None:
     """Replace rows by primary key: what is written twice is there once."""
     listed = list(rows)
     if not listed:

@@ -1,0 +1,217 @@
+"""One feed: what it asks for when, what it offers to the ledger, and how it stands."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.app.backoff import Backoff
+from gateway.app.duties.duty import Desk
+from gateway.carbon.grid.answers import DAY_NS, HOUR_NS, AnswerError, Window
+from gateway.carbon.grid.repoll import due
+from gateway.codec.bodies import event_body
+from gateway.config.feeds import FeedSection, check_region
+from gateway.errors import ConfigError
+from gateway.model import Factor
+from gateway.north.factors import Ask, FactorSource, Secret
+from gateway.store import projections as tables
+
+MOST_BACK_NS = 30 * DAY_NS
+"""After a stop, so far back is asked for what was missed."""
+MOST_DUE = 64
+"""So many windows of history wait at most; the oldest go first."""
+
+# A provider's last day begins somewhere within its first hours.
+_OVERLAP_NS = 2 * HOUR_NS
+
+# These last until somebody acts: the rest of history and the forecasts may go without, while the feed itself is up.
+_LASTING = frozenset({"unauthorised", "forbidden", "unknown", "refused", "empty"})
+
+OpenSource = Callable[[Ask, Secret], FactorSource]
+
+
+class Feed:
+    """Polls when told to. Errors are conditions: each is said once as long as it lasts, and nothing stays stuck.
+
+    open_source: makes the client. read_secret: reads the credentials anew; raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        section: FeedSection,
+        desk: Desk,
+        log: FilteringBoundLogger,
+        *,
+        open_source: OpenSource,
+        read_secret: Callable[[], Secret],
+        retry_s: float,
+    ) -> None:
+        self.name, self.section, self._desk, self._log = name, section, desk, log
+        self._open_source, self._read_secret = open_source, read_secret
+        self._backoff = Backoff(least_s=retry_s, most_s=max(retry_s, float(section.period_s)))
+        self._region = section.asked_region
+        self._source: FactorSource | None = None
+        self._is_pinned_anew = False
+        self._said: dict[str, set[str]] = {}
+        self._since_ns: int | None = None
+        self._oldest_ns = 0
+        self._forecast_ns = 0
+        self._due: list[Window] = []
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the newest poll failed."""
+        return "latest" in self._said
+
+    def pin(self, region: str) -> None:
+        """Ask for this region from the next poll on."""
+        self._is_pinned_anew |= region != self._region
+        self._region = region
+
+    async def close(self) -> None:
+        """Close the connections."""
+        source, self._source = self._source, None
+        if source is not None:
+            await source.close()
+
+    async def turn(self) -> float:
+        """Ask for what is due; return after how many seconds to come again."""
+        counts, now_ns = self._desk.counts, self._desk.clock.read().t_ns
+        counts.feed_polls += 1
+        try:
+            if self._is_pinned_anew:
+                self._is_pinned_anew = False
+                await self.close()
+            source = self._source or self._opened()
+            await self._latest(source, now_ns)
+        except (AnswerError, ConfigError) as e:
+            counts.feed_errors += 1
+            return await self._failed(e)
+        if self._recovered("latest"):
+            self._say("feed.up", {"part": "latest"})
+        self._backoff.reset()
+        await self._forecast(source, now_ns)
+        await self._history(source, now_ns)
+        return float(self.section.period_s)
+
+    def _opened(self) -> FactorSource:
+        section = self.section
+        check_region(section.provider, self._region, f"feeds.{self.name}.region")
+        ask = Ask(
+            base=section.url or "",
+            zone=section.zone,
+            region=self._region,
+            signal=section.signal,
+            type=section.factor_type,
+        )
+        self._source = self._open_source(ask, self._read_secret())
+        return self._source
+
+    # ---- what is asked for
+
+    async def _latest(self, source: FactorSource, now_ns: int) -> None:
+        """Ask for the last day."""
+        if self._since_ns is None:
+            self._oldest_ns, self._since_ns = self._known(now_ns)
+        newest_ns, start_ns = self._since_ns, _hour(now_ns - DAY_NS)
+        found = await source.fetch(Window(start_ns=start_ns, end_ns=now_ns), now_ns)
+        if not found:
+            raise AnswerError(f"{self.section.provider}: no value of the last day", what="empty")
+        self._offer(found)
+        self._oldest_ns = min(self._oldest_ns, found[0].start_ns)
+        if newest_ns < start_ns + _OVERLAP_NS:
+            missed_ns = max(_hour(newest_ns), _hour(now_ns - MOST_BACK_NS))
+            self._due.append(Window(start_ns=missed_ns, end_ns=start_ns + _OVERLAP_NS))
+        for window in due(newest_ns, now_ns):
+            if window.end_ns > self._oldest_ns:  # what we never had is no revision
+                self._due.append(replace(window, start_ns=max(window.start_ns, self._oldest_ns)))
+        self._since_ns = now_ns
+
+    async def _forecast(self, source: FactorSource, now_ns: int) -> None:
+        """Ask for the next day, once an hour."""
+        if now_ns - self._forecast_ns < HOUR_NS:
+            return
+        self._forecast_ns = now_ns
+        try:
+            self._offer(await source.forecast(Window(start_ns=now_ns, end_ns=now_ns + DAY_NS), now_ns))
+        except (AnswerError, ConfigError) as e:
+            if about := self._condition("forecast", e):
+                self._say("feed.refused", about)
+        else:
+            self._recovered("forecast")
+
+    async def _history(self, source: FactorSource, now_ns: int) -> None:
+        """Ask again for days that may have been revised. What fails for a while stays due."""
+        del self._due[:-MOST_DUE]
+        while self._due:
+            window = self._due[0]
+            try:
+                for day_ns in range(window.start_ns, window.end_ns, DAY_NS):
+                    piece = Window(start_ns=day_ns, end_ns=min(day_ns + DAY_NS, window.end_ns))
+                    self._offer(await source.fetch(piece, now_ns))
+            except (AnswerError, ConfigError) as e:
+                if about := self._condition("history", e):
+                    self._say("feed.refused", about)
+                if isinstance(e, ConfigError) or e.what in _LASTING:
+                    self._due.clear()
+                return
+            self._due.pop(0)
+            self._recovered("history")
+
+    def _known(self, now_ns: int) -> tuple[int, int]:
+        """Return the start of the oldest factor of this feed and the end of its newest; now where there is none."""
+        section = self.section
+        key = (section.provider, section.zone, section.signal, section.factor_type)
+        with self._desk.book.reading() as connection:
+            factors = [leaf.factor for leaf in tables.factors(connection)]
+        known = [factor for factor in factors if factor.key[:4] == key and factor.state != "forecast"]
+        oldest_ns = min((factor.start_ns for factor in known), default=now_ns)
+        return oldest_ns, min(max((factor.end_ns for factor in known), default=now_ns), now_ns)
+
+    def _offer(self, factors: Iterable[Factor]) -> None:
+        """Offer each window once; a forecast never replaces what is better."""
+        table = self._desk.facts.factors
+        offered: dict[tuple[Sequence[str], int], Factor] = {}
+        for factor in factors:
+            held = table.in_force(factor)
+            if factor.state != "forecast" or held is None or held.factor.state == "forecast":
+                offered[factor.key, factor.start_ns] = factor
+        self._desk.counts.feed_factors += self._desk.offer(list(offered.values()))
+        if any(table.in_force(factor) is None for factor in offered.values()):
+            raise AnswerError("the ledger has no room", what="no-room")
+
+    # ---- how it stands
+
+    async def _failed(self, e: AnswerError | ConfigError) -> float:
+        if about := self._condition("latest", e):
+            self._say("feed.down", about)
+        wait_s = self._backoff.next_s()
+        if isinstance(e, ConfigError):
+            return wait_s
+        if e.what in {"unauthorised", "forbidden"}:
+            await self.close()  # the credentials are read again: they may have been mended
+        return max(wait_s, e.wait_s)
+
+    def _condition(self, part: str, e: AnswerError | ConfigError) -> dict[str, str]:
+        """Return what to say of a condition; nothing where it was said, and the part has not recovered since."""
+        what = e.what if isinstance(e, AnswerError) else "config"
+        said = self._said.setdefault(part, set())
+        if what in said:
+            return {}
+        said.add(what)
+        return {"part": part, "what": what, "why": str(e)[:300]}
+
+    def _recovered(self, part: str) -> bool:
+        """Return whether a part had failed; it has no longer."""
+        return self._said.pop(part, None) is not None
+
+    def _say(self, event: str, about: Mapping[str, Any]) -> None:
+        known = {"feed": self.name, "provider": self.section.provider, "region": self._region, **about}
+        self._log.warning(event, **known) if event != "feed.up" else self._log.info(event, **known)
+        self._desk.seal("event", event_body(event, self._desk.clock.read().t_ns, known))
+
+
+def _hour(t_ns: int) -> int:
+    return t_ns // HOUR_NS * HOUR_NS

@@ -1,0 +1,175 @@
+"""Watches one line and says when it is out of the ordinary, and why.
+
+    watch = LineWatch(plan_line.alerts, gateway="gw1", line="filling", loads={"oven": "units"})
+    for observation in ...:                      # in order of time: observe.observe(cell, ...), or made by hand
+        for event in watch.feed(observation):    # AlertEvent(what, t_ns, alert, baseline), mostly none
+            seal(event.what, event.about())      # baseline.learned, alert.raised, alert.cleared, alert.shelved
+    watch.open_alerts                            # Alert(id, kind, before, after, causes=(Cause(name, share), ))
+    watch.shelve(alert_id, until_ns=..., by=..., why=..., now_ns=...)  # -> AlertEvent
+
+Deterministic: it knows no time but that of what it is fed. Its memory has a bound: an hour of cells, the windows of
+the shifts that it learns, one sum for the alert that is open.
+
+Of energy, throughput and a fixed limit one alert is open at a time: the first, its causes say the rest. Beside it one
+of the grid's factor and one of missing data may be. While an alert of the first kind is open, nothing is learned.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from gateway.carbon.kpi.alert import CLEARED, DATA, GRID, LEARNED, RAISED, SHELVED, Alert, AlertEvent, shelved
+from gateway.carbon.kpi.baseline import Baseline
+from gateway.carbon.kpi.fault import Fault
+from gateway.carbon.kpi.judge import Judge
+from gateway.carbon.kpi.learning import Key, Learner
+from gateway.carbon.kpi.missing import MissingWatch, stands_still
+from gateway.carbon.kpi.observe import HOUR_NS, Observation
+from gateway.carbon.kpi.pace import Pace
+from gateway.carbon.kpi.raising import of_missing
+from gateway.carbon.setting import NO_SETTING
+from gateway.config.plan import AlertSection
+
+MOST_SHELVED_NS = 30 * 24 * HOUR_NS
+UNNAMED_SHIFT_NS = 8 * HOUR_NS
+"""Where the plan knows no shifts, every eight hours are one."""
+
+
+class LineWatch:
+    """One line's alerts.
+
+    alerts: as the plan says. loads: `units` for the assets whose energy follows the units made; the others' follows
+    the time. baselines: learned before, by product and recipe.
+    """
+
+    def __init__(
+        self,
+        alerts: AlertSection,
+        *,
+        gateway: str = "",
+        line: str = "",
+        loads: Mapping[str, str] | None = None,
+        baselines: Mapping[Key, Baseline] | None = None,
+    ) -> None:
+        self.gateway, self.line = gateway, line
+        self.baselines: dict[Key, Baseline] = dict(baselines or {})
+        self._learner = Learner(alerts.learn_shifts, loads or {})
+        self._judge = Judge(alerts, self._learner, self.baselines, gateway=gateway, line=line)
+        self._missing = MissingWatch(self._judge.dwell_ns)
+        self._pace = Pace()
+        self._told = NO_SETTING
+        self._shift: str | None = None
+        self._key: Key | None = None
+        self._data: Alert | None = None
+
+    # ---- what others ask
+
+    @property
+    def open_alerts(self) -> tuple[Alert, ...]:
+        """What is open now."""
+        fault = None if self._judge.fault is None else self._judge.fault.alert
+        return tuple(alert for alert in (fault, self._judge.grid, self._data) if alert is not None)
+
+    def learning(self, product: str, recipe: str) -> int | None:
+        """Return how many clean shifts of a product there are; None once its baseline is learned."""
+        key = (product, recipe)
+        return None if key in self.baselines else self._learner.progress(key)
+
+    def shelve(self, alert: str, *, until_ns: int, by: str, why: str, now_ns: int) -> AlertEvent:
+        """Keep an open alert, and others of its kind, quiet until a time; return the event.
+
+        Raises KeyError where no such alert is open, ValueError without a name, a reason, or a time within 30 days.
+        """
+        found = next((one for one in self.open_alerts if one.id == alert), None)
+        if found is None:
+            raise KeyError(alert)
+        if not now_ns < until_ns <= now_ns + MOST_SHELVED_NS:
+            raise ValueError("until: want a time after now, within 30 days")
+        if not by.strip() or not why.strip():
+            raise ValueError("by, why: want who, and why")
+        quiet = shelved(found, until_ns=until_ns, by=by, why=why)
+        self._judge.shelved[found.kind] = until_ns
+        self._put(quiet)
+        return AlertEvent(SHELVED, now_ns, quiet)
+
+    def restore(self, alerts: Iterable[Alert]) -> None:
+        """Hold just these alerts open, as before a restart; those that are open already keep what they know."""
+        wanted = {alert.id: alert for alert in alerts}
+        if self._judge.fault is not None and self._judge.fault.alert.id not in wanted:
+            self._judge.fault = None
+        self._judge.grid = self._judge.grid if self._judge.grid and self._judge.grid.id in wanted else None
+        if self._data is not None and self._data.id not in wanted:
+            self._data, self._missing.reason = None, ""
+        for alert in wanted.values():
+            if alert.shelved_until_ns:
+                self._judge.shelved[alert.kind] = alert.shelved_until_ns
+            self._put(alert)
+
+    def _put(self, alert: Alert) -> None:
+        if alert.kind == DATA:
+            self._data, self._missing.reason = alert, alert.why
+        elif alert.kind == GRID:
+            self._judge.grid = alert
+        elif self._judge.fault is not None and self._judge.fault.alert.id == alert.id:
+            self._judge.fault.alert = alert
+        else:
+            self._judge.fault = Fault(alert, (alert.product, alert.recipe), self._judge.dwell_ns)
+
+    # ---- one cell
+
+    def feed(self, seen: Observation) -> list[AlertEvent]:
+        """Take the next cell; return what there is to be said. seen: not before the last one, longer than 0."""
+        return list(self._feed(seen))
+
+    def _feed(self, seen: Observation) -> Iterator[AlertEvent]:
+        shift = seen.setting.shift or str(seen.start_ns // UNNAMED_SHIFT_NS)
+        for learned in self._learner.enter(shift, self.baselines):
+            self.baselines[learned.product, learned.recipe] = learned
+            self._judge.learned()
+            yield AlertEvent(LEARNED, seen.start_ns, None, learned, self.gateway, self.line)
+        if shift != self._shift and self._shift is not None:
+            self._pace.unsettle(seen.start_ns)
+        self._shift = shift
+        self._note(seen)
+        baseline = self.baselines.get((seen.setting.product, seen.setting.recipe))
+        yield from self._look_for_missing(seen, baseline)
+        if not seen.measured or seen.units is None or stands_still(seen, baseline):
+            return
+        for cell in self._pace.production(seen):
+            yield from self._produced(cell, baseline)
+        for idle in self._pace.take_idle():
+            self._learner.add_idle(idle)
+            self._judge.stand(idle)
+        if self._pace.stopped:
+            self._judge.interrupt()
+
+    def _produced(self, seen: Observation, baseline: Baseline | None) -> Iterator[AlertEvent]:
+        key = (seen.setting.product, seen.setting.recipe)
+        if key != self._key:
+            if self._key is not None:
+                self._pace.unsettle(seen.start_ns)
+            self._key = key
+            self._judge.begin()
+        if self._pace.is_settled(seen):
+            yield from self._judge.produced(seen, key, baseline)
+        else:
+            self._judge.interrupt()
+
+    def _note(self, seen: Observation) -> None:
+        """Keep what was told of job, product and recipe."""
+        new, old = seen.setting, self._told
+        for what in ("job", "product", "recipe"):
+            was, now = getattr(old, what), getattr(new, what)
+            if was != now and old is not NO_SETTING:
+                self._judge.changes.append((seen.start_ns, f"{what} {now or 'none'} after {was or 'none'}"))
+        self._told = new
+
+    def _look_for_missing(self, seen: Observation, baseline: Baseline | None) -> Iterator[AlertEvent]:
+        found = self._missing.feed(seen, baseline)
+        if found is not None and seen.end_ns >= self._judge.shelved.get(DATA, 0):
+            reason, since_ns = found
+            self._data = of_missing(self.gateway, self.line, reason, seen=seen, since_ns=since_ns, baseline=baseline)
+            yield AlertEvent(RAISED, seen.end_ns, self._data)
+        well_ns = self._missing.over(seen)
+        if well_ns is not None and self._data is not None:
+            cleared, self._data = replace(self._data, cleared_ns=seen.end_ns, repaired_ns=well_ns), None
+            yield AlertEvent(CLEARED, seen.end_ns, cleared)

@@ -1,0 +1,1 @@
+"""Replay servers of the providers of grid factors: their real request and response shapes, our own data."""

@@ -1,0 +1,251 @@
+"""From leaves to sealed alerts: the ledger's duty, its restart, and what an operator sees and asks."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.app.alerts import read_alerts
+from gateway.carbon.kpi.alert import Alert
+from gateway.carbon.kpi.observe import Observation
+from gateway.cli import wattseal
+from gateway.clock import WallClock
+from gateway.codec.bodies import document_body, epoch_body, interval_body, line_body, readings_body, schema_body
+from gateway.codec.leaves import seal
+from gateway.errors import ConfigError
+from gateway.model import (
+    Clock,
+    ClockState,
+    Column,
+    ContextColumn,
+    Document,
+    Interval,
+    LineColumn,
+    LineSchema,
+    Role,
+    Row,
+    Sample,
+    Schema,
+    Told,
+    What,
+)
+from gateway.store import projections as tables
+from tests.ledgering import SIGNERS, Hall, Scroll
+from tests.line_days import DAY0_NS, Line, between
+from tests.line_leaves import factor
+
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+PLAN = """
+[shifts.one]
+start = "00:00"
+end = "03:00"
+[shifts.two]
+start = "03:00"
+end = "12:00"
+[lines.gw1.filling]
+states = { producing = ["producing"], idle = ["idle"] }
+alerts = { learn_shifts = 1 }
+[lines.gw1.filling.meters.line]
+point = "m1.energy"
+load = "units"
+[lines.gw1.filling.meters.compressor]
+point = "comp.energy"
+parent = "line"
+power = "comp.power"
+running_w = 1000
+"""
+FILLING = LineSchema(
+    name="filling",
+    site="works",
+    zone="DEMO",
+    period_s=60,
+    columns=(
+        LineColumn(point="m1.energy", unit="kWh", role=Role.ENERGY),
+        LineColumn(point="comp.energy", unit="kWh", role=Role.ENERGY),
+        LineColumn(point="plc.good", unit="", role=Role.COUNT_GOOD),
+    ),
+    context=(ContextColumn(point="plc.state", what=What.STATE), ContextColumn(point="plc.sku", what=What.PRODUCT)),
+)
+POWER = Schema(device="comp", columns=(Column(name="power", unit="kW", store="f64"),))
+FAULT, REPAIR, END = 240, 285, 330
+
+
+@dataclass
+class Works:
+    """A gateway's log of one line with a compressor, and a ledger with a clock that is set."""
+
+    folder: Path
+    now_ns: int = DAY0_NS
+    leaves: list[bytes] = field(default_factory=list)
+    given: int = 0
+    counters: list[Decimal] = field(default_factory=lambda: [Decimal(0)] * 3)
+    hall: Hall = field(init=False)
+    prev: int | None = None
+
+    def __post_init__(self) -> None:
+        clock = WallClock(
+            wall=lambda: self.now_ns, steady=lambda: self.now_ns, state=lambda: (ClockState.SYNCHRONISED, 0)
+        )
+        self.hall = Hall(self.folder, clock=clock)
+        plan = Document(name="plan", from_ns=DAY0_NS, content=PLAN.encode())
+        self.hall.ledger.seal("document", document_body(plan))
+        self.hall.ledger.offer([factor("400", DAY0_NS, DAY0_NS + 24 * 60 * MINUTE)])
+        self.add("epoch", epoch_body(1, SIGNERS["gw1"].verifier.vkey, {"type": "unattested"}))
+        self.add("schema", line_body(FILLING))
+        self.add("schema", schema_body(POWER))
+
+    def add(self, kind: str, body: bytes, prev: int | None = None) -> None:
+        """Seal a leaf."""
+        clock = Clock(t_ns=self.now_ns + SECOND, state=ClockState.SYNCHRONISED, offset_ns=0)
+        self.leaves.append(seal(kind, body, clock=clock, prev=prev))
+
+    def boundary(self, setting: tuple[str, str]) -> None:
+        """Seal an interval at the time that it is."""
+        samples = tuple(
+            Sample(point=column.point, source_time_ns=self.now_ns, raw=b"", value=value)
+            for column, value in zip(FILLING.columns, self.counters, strict=True)
+        )
+        told = tuple((Told(self.now_ns - MINUTE, value),) for value in setting)
+        interval = Interval(schema_id=FILLING.id, t_ns=self.now_ns, samples=samples, context=told)
+        self.add("interval", interval_body(interval), self.prev)
+        self.prev = len(self.leaves) - 1
+
+    def pass_minute(self, seen: Observation) -> None:
+        """Let a minute of the story pass: the power twice each start, then the counters."""
+        starts = (seen.starts or {})["compressor"]
+        rows = [Row(POWER, seen.start_ns + SECOND, (0.0,))]
+        for number in range(max(1, starts)):
+            at = seen.start_ns + (5 + 20 * number) * SECOND
+            rows += [Row(POWER, at, (40.0 if starts else 0.0,)), Row(POWER, at + 10 * SECOND, (0.0,))]
+        self.now_ns = seen.end_ns
+        self.add("readings", readings_body(rows))
+        compressor = Decimal(f"{seen.energy_kwh['compressor']:.4f}")
+        self.counters[0] += compressor + Decimal(f"{seen.energy_kwh['line']:.4f}")
+        self.counters[1] += compressor
+        self.counters[2] += Decimal(round(seen.units_good or 0))
+        self.boundary((seen.setting.state, seen.setting.product))
+
+    def give(self) -> None:
+        """Give the ledger what it has not, and let it look."""
+        self.hall.take("gw1", [Scroll(SIGNERS["gw1"], list(self.leaves)).message(self.given)])
+        self.given = len(self.leaves)
+        self.look()
+
+    def look(self) -> None:
+        """Let the duties look, some seconds later."""
+        self.now_ns += 6 * SECOND
+        self.hall.ledger.look()
+
+    def run(self, last: int, story: Iterator[Observation]) -> None:
+        """Let the story go on up to a minute."""
+        for seen in story:
+            self.pass_minute(seen)
+            minute = (seen.end_ns - DAY0_NS) // MINUTE
+            if minute % 5 == 0:
+                self.give()
+            if minute >= last:
+                return
+
+    @property
+    def events(self) -> list[str]:
+        """What was sealed of baselines and alerts."""
+        names = [leaf.body["what"] for leaf in self.hall.own("event")]
+        return [name for name in names if name.startswith(("alert.", "baseline."))]
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """The alerts as said last."""
+        with self.hall.ledger.book.reading() as connection:
+            return list(read_alerts(connection).alerts.values())
+
+
+def story() -> Iterator[Observation]:
+    fault = between(FAULT, REPAIR, compressor_kw=585.0, starts_per_h=30.0)
+    return Line(seed=3).minutes(0, END, fault)
+
+
+@pytest.fixture
+def works(tmp_path: Path) -> Iterator[Works]:
+    made = Works(tmp_path / "works")
+    made.boundary(("producing", "A"))
+    yield made
+    made.hall.ledger.close()
+
+
+def shown(works: Works, *arguments: str) -> str:
+    file = works.folder / "ledger.toml"
+    file.write_text(works.hall.toml)
+    command, *more = arguments
+    done = CliRunner().invoke(wattseal, [command, str(file), *more])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.output
+
+
+def test_a_fault_is_sealed_with_its_cause_and_survives_restarts(works: Works) -> None:
+    minutes = story()
+    works.run(FAULT + 15, minutes)
+    assert works.events == ["baseline.learned", "alert.raised"]
+    (alert,) = works.alerts
+    assert alert.raised_ns - (DAY0_NS + FAULT * MINUTE) <= 10 * MINUTE
+    assert alert.causes[0].name == "compressor"
+    assert alert.causes[0].evidence[0].startswith("short cycling, 30 starts/h instead of 6")
+
+    works.hall.restart()
+    works.look()
+    works.look()
+    assert works.events == ["baseline.learned", "alert.raised"]
+    said = shown(works, "alerts", "--open")
+    assert said.startswith("compressor: short cycling, 30 starts/h instead of 6")
+    assert "kg/unit (" in said
+    assert alert.id in said
+
+    works.run(REPAIR + 5, minutes)
+    works.hall.restart()
+    works.run(END, minutes)
+    assert works.events == ["baseline.learned", "alert.raised", "alert.cleared"]
+    (cleared,) = works.alerts
+    assert cleared.id == alert.id
+    assert cleared.repaired == pytest.approx(0.68, abs=0.02)
+    assert cleared.excess_kg == pytest.approx(0.19 * 450, rel=0.1)
+    assert cleared.avoided_kg == pytest.approx(0.19 * 600 * (720 - REPAIR) / 60, rel=0.15)
+    (found,) = json.loads(shown(works, "alerts", "--json"))["alerts"]
+    assert (found["alert"], found["open"]) == (alert.id, False)
+    assert "No alerts are open" in shown(works, "alerts", "--open")
+
+
+def test_an_operator_shelves_an_alert_and_it_is_sealed_who_and_why(works: Works) -> None:
+    works.run(FAULT + 15, story())
+    (alert,) = works.alerts
+    with pytest.raises(ConfigError, match="want an open alert"):
+        shown(works, "shelve", "nothing", "--until", "2026-01-01T09:00:00Z", "--why", "valve is ordered")
+    shown(works, "shelve", alert.id, "--until", "2026-01-01T09:00:00Z", "--why", "valve is ordered")
+    works.look()
+    assert works.events[-1] == "alert.shelved"
+    (quiet,) = works.alerts
+    assert quiet.shelved_by
+    assert quiet.shelved_why == "valve is ordered"
+    assert "shelved by" in shown(works, "alerts")
+    assert not list((works.folder / "state" / "shelve").iterdir())
+    shown(works, "shelve", alert.id, "--until", "2046-01-01T09:00:00Z", "--why", "for ever")
+    works.look()
+    assert works.events.count("alert.shelved") == 1
+    assert works.hall.times("ledger.shelve") == 1
+
+
+def test_starts_are_counted_by_minute_and_come_out_the_same_in_a_rebuild(works: Works) -> None:
+    works.run(40, story())
+    with works.hall.ledger.book.reading() as connection:
+        found = tables.cycled(connection, "gw1", "filling", DAY0_NS, DAY0_NS + 40 * MINUTE)
+    assert set(found) == {"compressor"}
+    assert found["compressor"].starts == 4
+    assert found["compressor"].loaded_ns == 40 * SECOND
+    dumped = [row for row in works.hall.dump() if row.startswith(('["gw1","filling","compressor"', '["cycles"'))]
+    assert len(dumped) > 30
+    again = works.hall.dump_rebuilt()
+    assert [row for row in again if row in dumped] == dumped

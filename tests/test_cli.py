@@ -757,7 +757,8 @@ def test_a_signal_is_an_ordinary_end(number: signal.Signals) -> None:
 
 def fenced(page: Path) -> list[str]:
     """Return the commands of a page's sh blocks, as whole lines."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    text = page.read_text("utf-8").replace("\\\n", " ")  # a line that goes on is one
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     return [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
 
 

@@ -9,16 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.carbon.exact import total
+from gateway.carbon.loads import Load, loads_of
 from gateway.carbon.marginal import Marginal, added_load, shifted_load
 from gateway.carbon.market import (
     Instrument,
-    Load,
     MarketFlag,
     Matching,
     Settled,
     claimed,
     instruments_of,
-    loads_of,
     settle,
     settle_by,
 )

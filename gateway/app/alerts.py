@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gateway.carbon.exact import utc
-from gateway.carbon.kpi.alert import CLEARED, DATA, LEARNED, RAISED, SHELVED, Alert, Cause
+from gateway.carbon.kpi.alert import ACCEPTED, CLEARED, DATA, LEARNED, RAISED, SHELVED, Alert, Cause
 from gateway.carbon.kpi.baseline import Baseline, from_flat
 from gateway.store.projections import Connection, EventRow, events_named
 
@@ -15,14 +15,17 @@ LineName = tuple[str, str]
 
 @dataclass(slots=True)
 class AlertBook:
-    """What was said so far. alerts: by id, as said last, the oldest first. said_ns: by line, its newest event's time.
+    """What was said so far. alerts: by id, as said last, the oldest first.
 
+    said_ns: by line, the time of the newest event of its own; what an operator shelves is no such one. learning: by line,
+    product and recipe, the alert that was accepted, while the baseline that was dropped is learned anew.
     unusable: events that say no alert and no baseline.
     """
 
     alerts: dict[str, Alert] = field(default_factory=dict)
     baselines: dict[LineName, dict[tuple[str, str], Baseline]] = field(default_factory=dict)
     said_ns: dict[LineName, int] = field(default_factory=dict)
+    learning: dict[LineName, dict[tuple[str, str], Alert]] = field(default_factory=dict)
     unusable: int = 0
 
     def open_of(self, line: LineName) -> list[Alert]:
@@ -32,7 +35,7 @@ class AlertBook:
 
 def read_alerts(connection: Connection) -> AlertBook:
     """Return what the events of the ledger's log say."""
-    return fold(events_named(connection, LEARNED, RAISED, SHELVED, CLEARED))
+    return fold(events_named(connection, LEARNED, RAISED, SHELVED, CLEARED, ACCEPTED))
 
 
 def fold(rows: Iterable[EventRow]) -> AlertBook:
@@ -44,14 +47,21 @@ def fold(rows: Iterable[EventRow]) -> AlertBook:
             line = (about["gateway"], about["line"])
             if row.what == LEARNED:
                 baseline = from_flat(about)
-                book.baselines.setdefault(line, {})[baseline.product, baseline.recipe] = baseline
+                key = (baseline.product, baseline.recipe)
+                book.baselines.setdefault(line, {})[key] = baseline
+                book.learning.get(line, {}).pop(key, None)
             else:
                 alert = Alert.of(about)
                 book.alerts[alert.id] = alert
+                if row.what == ACCEPTED:
+                    key = (alert.product, alert.recipe)
+                    book.baselines.get(line, {}).pop(key, None)
+                    book.learning.setdefault(line, {})[key] = alert
         except (KeyError, ValueError, TypeError):
             book.unusable += 1
             continue
-        book.said_ns[line] = max(book.said_ns.get(line, 0), row.t_ns)
+        if row.what != SHELVED:
+            book.said_ns[line] = max(book.said_ns.get(line, 0), row.t_ns)
     return book
 
 
@@ -64,7 +74,7 @@ def cause_words(cause: Cause, unit: str) -> str:
 def state_words(alert: Alert, now_ns: int) -> str:
     """Return in words whether an alert is open."""
     if alert.cleared_ns is not None:
-        return "cleared"
+        return "accepted" if alert.accepted_by else "cleared"
     return f"shelved until {utc(alert.shelved_until_ns)}" if alert.shelved_until_ns > now_ns else "open"
 
 

@@ -1,7 +1,8 @@
 """From readings leaves to starts and loaded time, of the assets alone whose power gauge the plan names.
 
-Counted are rows and changes of a gateway's own devices; agents' frames are not. These rows are evidence of alerts, no
-figure rests on them. A leaf is counted by the plan in force when it was sealed.
+Counted are rows and changes of a gateway's own devices, and agents' frames. These rows are evidence of alerts, no
+figure rests on them. A leaf is counted by the plan in force when it was sealed, as far as it is known when the leaf is
+projected: a rebuild may know one that was sealed later, and counts by that.
 """
 
 from collections.abc import Iterable
@@ -10,11 +11,12 @@ from typing import NamedTuple
 
 from gateway.carbon.facts import NO_PLAN, Facts, PlanLeaf
 from gateway.carbon.kpi.cycles import POLLED_NS, TOLD_NS, CycleCounter
+from gateway.codec.agent_leaves import frames_of
 from gateway.codec.changes import changes_of
 from gateway.codec.checks import rows_of
 from gateway.codec.leaves import Leaf
 from gateway.errors import TrustError
-from gateway.model import LineSchema, Quality, Schema, Value
+from gateway.model import Change, LineSchema, Quality, Schema, Value
 from gateway.store import projections as tables
 from gateway.store.projections import Connection
 
@@ -72,9 +74,10 @@ class CycleBook:
                     value = row.values[column] if good else None
                     self._count(connection, gauges, row.source_time_ns, value, POLLED_NS)
             for change in changes_of({"changes": groups}, self._schemas):
-                gauges = self._wanted[change.schema.id].get(change.column, [])
-                value = change.value if change.quality == Quality.GOOD else None
-                self._count(connection, gauges, change.source_time_ns, value, TOLD_NS)
+                self._count_change(connection, change, TOLD_NS)
+            if leaf.body.get("schema") in self._wanted:  # an agent's, at a cadence of its own
+                for change in frames_of(leaf.body, self._schemas, sealed_ns=leaf.clock.t_ns):
+                    self._count_change(connection, change, POLLED_NS)
         except TrustError:
             self.unusable += 1
 
@@ -96,6 +99,11 @@ class CycleBook:
                         wanted.setdefault(place, []).append(gauge)
         if wanted:
             self._wanted[schema.id] = wanted
+
+    def _count_change(self, connection: Connection, change: Change, longest_ns: int) -> None:
+        gauges = self._wanted[change.schema.id].get(change.column, [])
+        value = change.value if change.quality == Quality.GOOD else None
+        self._count(connection, gauges, change.source_time_ns, value, longest_ns)
 
     def _count(
         self, connection: Connection, gauges: Iterable[_Gauge], t_ns: int, value: Value | None, longest_ns: int

@@ -15,7 +15,7 @@ from gateway.carbon.figures import Cell, Figure
 from gateway.carbon.grid.settings import parse_settings
 from gateway.carbon.grid.table import FactorLeaf
 from gateway.carbon.kpi.periods import Period, period_of, window_of
-from gateway.carbon.kpi.statements import changed, figures_of_period, flat, sha256_of
+from gateway.carbon.kpi.statements import changed, figures_of_period, flat, sha256_of, without_market
 from gateway.codec.checks import to_schema
 from gateway.codec.leaves import Leaf
 from gateway.codec.ledger_leaves import to_document, to_factor, to_statement
@@ -115,7 +115,7 @@ class _Source:
             settled=tables.settles(self._connection, old.gateway, old.line, max(old.end_ns, period.end_ns)),
             ideal_per_hour=plan.ideal_units_per_hour,
         )
-        stored = flat(newest.figures)
+        stored = without_market(flat(newest.figures))
         return {
             "kind": "statement",
             "record": newest.record,

@@ -1,15 +1,16 @@
 """`wattseal report` and `wattseal statements`: from the tables alone, the ledger may run meanwhile."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from typing import Any
 
+from gateway.app.dual import read_documents, read_match, reading, year_row
 from gateway.app.duties.closing_lines import statement_of
 from gateway.carbon.exact import text, utc
 from gateway.carbon.figures import Cell
+from gateway.carbon.kpi.dual import NO_INSTRUMENTS, Match
 from gateway.carbon.kpi.oee import UNKNOWN
 from gateway.carbon.kpi.periods import record_of
 from gateway.carbon.kpi.report import DAY_NS, Tally, change_pct, report
@@ -17,7 +18,7 @@ from gateway.carbon.kpi.statements import changed, flat, said, sha256_of
 from gateway.config import LedgerConfig
 from gateway.errors import ConfigError
 from gateway.store import projections as tables
-from gateway.store.projections import Connection, Projections, Slice, StatementRow
+from gateway.store.projections import Connection, Slice, StatementRow
 
 DEFAULT_DAYS = 7
 """Without a start, the report begins so many days before the newest cell's end."""
@@ -40,22 +41,12 @@ class ReportWish:
     shift: str | None = None
 
 
-@contextmanager
-def _reading(config: LedgerConfig) -> Iterator[Connection]:
-    book = Projections(config.ledger.state / "projections.sqlite", new=False)
-    try:
-        with book.reading() as connection:
-            yield connection
-    finally:
-        book.close()
-
-
 def make_report(config: LedgerConfig, wish: ReportWish) -> dict[str, Any]:
     """Return a report as plain JSON: a row a group, each with its figures, change and statements.
 
     Raises ConfigError for a line or a shift that there is not.
     """
-    with _reading(config) as connection:
+    with reading(config) as connection:
         lines = _lines(connection, wish.line)
         start_ns, end_ns = _window(connection, lines, wish)
         cells = _cells(connection, lines, start_ns, end_ns, wish.shift)
@@ -63,14 +54,24 @@ def make_report(config: LedgerConfig, wish: ReportWish) -> dict[str, Any]:
         rows = sorted(report(cells, by), key=lambda row: (row.group[0], row.start_ns))
         before = _before(connection, lines, wish, by, rows)
         stated = {row.group: _stated(connection, row, wish.by) for row in rows}
+        match = _match(config, connection, rows)
     if wish.shift is not None and not rows:
         raise ConfigError(f"shift: got {wish.shift!r}, want one of these lines, such as 2026-11-21/early")
     return {
         "by": wish.by,
         "start": utc(min((row.start_ns for row in rows), default=start_ns)),
         "end": utc(max((row.end_ns for row in rows), default=start_ns)),
-        "rows": [_row(row, before.get(row.group), stated[row.group]) for row in rows],
+        "market": [] if match is None else [year_row(year) for year in match.years],
+        "rows": [_row(row, before.get(row.group), stated[row.group], match) for row in rows],
     }
+
+
+def _match(config: LedgerConfig, connection: Connection, rows: Sequence[Tally]) -> Match | None:
+    """Return the matches of the rows' years, each of the whole load of all lines so far."""
+    if not rows:
+        return None
+    start_ns, end_ns = min(row.start_ns for row in rows), max(row.end_ns for row in rows)
+    return read_match(connection, read_documents(config, connection), start_ns=start_ns, end_ns=end_ns)
 
 
 def _lines(connection: Connection, name: str | None) -> list[tuple[str, str]]:
@@ -146,11 +147,12 @@ def _stated(connection: Connection, row: Tally, by: str) -> Sequence[StatementRo
     return tables.statements(connection, record=record_of(gateway, line, row.group[1][1]))
 
 
-def _row(row: Tally, before: Tally | None, stated: Sequence[StatementRow]) -> dict[str, Any]:
+def _row(row: Tally, before: Tally | None, stated: Sequence[StatementRow], match: Match | None) -> dict[str, Any]:
     newest = flat(stated[-1].figures) if stated else {}
     subject = flat(stated[-1].subject) if stated else {}
     period_ns = int(subject["end"]) - int(subject["start"]) if subject else None
     figures = said(row, UNKNOWN, period_ns=period_ns) | {name: newest.get(name, "") for name in _OEE}
+    figures |= {"market_method": NO_INSTRUMENTS} if match is None else match.market(row.by_load).said()
     change = None if before is None else change_pct(row, before)
     return {
         **dict(row.group),
@@ -170,7 +172,7 @@ def _row(row: Tally, before: Tally | None, stated: Sequence[StatementRow]) -> di
 
 def list_statements(config: LedgerConfig, record: str | None = None) -> list[dict[str, Any]]:
     """Return statements by shift and version, of one record or of all. Raises ConfigError for an unknown record."""
-    with _reading(config) as connection:
+    with reading(config) as connection:
         rows = tables.statements(connection, record=record)
     if record is not None and not rows:
         raise ConfigError(f"record: got {record!r}, want one that `wattseal statements` lists")

@@ -1,4 +1,4 @@
-"""Requests to shelve an alert: a file in the ledger's state folder, which the running ledger takes up.
+"""Requests to shelve an alert, or to accept it: a file in the ledger's state folder, which the running ledger takes up.
 
 Who asks is whom the file belongs to, not what it says.
 """
@@ -6,29 +6,31 @@ Who asks is whom the file belongs to, not what it says.
 import json
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from gateway.errors import ConfigError
 
-FOLDER = "shelve"
+SHELVE, ACCEPT = "shelve", "accept"
+"""What may be asked for: a folder each."""
 _MOST = 100
 _MOST_BYTES = 4_000
 
 
 class Request(NamedTuple):
-    """One request. by: the account to which its file belongs."""
+    """One request. what: SHELVE or ACCEPT. until_ns: to shelve, 0 else. by: the account to which its file belongs."""
 
+    what: str
     alert: str
     until_ns: int
     why: str
     by: str
 
 
-def ask(state: Path, alert: str, *, until_ns: int, why: str) -> Path:
+def ask(state: Path, what: str, alert: str, *, why: str, until_ns: int = 0) -> Path:
     """Write a request; return its file. Raises ConfigError where that cannot be done."""
-    folder = state / FOLDER
+    folder = state / what
     path = folder / f"{alert}.json"
     try:
         folder.mkdir(exist_ok=True)
@@ -42,10 +44,15 @@ def ask(state: Path, alert: str, *, until_ns: int, why: str) -> Path:
 
 def take(state: Path) -> Iterator[Request | str]:
     """Yield the requests that wait, and why one is useless; each once: its file is deleted first."""
-    try:
-        paths = sorted((state / FOLDER).glob("*.json"))[:_MOST]
-    except OSError:
-        return
+    for what in (SHELVE, ACCEPT):
+        try:
+            paths = sorted((state / what).glob("*.json"))[:_MOST]
+        except OSError:
+            continue
+        yield from _taken(what, paths)
+
+
+def _taken(what: str, paths: Iterable[Path]) -> Iterator[Request | str]:
     for path in paths:
         try:
             owner = path.lstat().st_uid
@@ -56,9 +63,9 @@ def take(state: Path) -> Iterator[Request | str]:
             continue
         try:
             found = json.loads(text)
-            yield Request(str(found["alert"]), int(found["until_ns"]), str(found["why"])[:500], _name(owner))
+            yield Request(what, str(found["alert"]), int(found["until_ns"]), str(found["why"])[:500], _name(owner))
         except (ValueError, KeyError, TypeError):
-            yield f"{path.name}: want a request as `wattseal shelve` writes it"
+            yield f"{path.name}: want a request as `wattseal {what}` writes it"
 
 
 def _name(uid: int) -> str:

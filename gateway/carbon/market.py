@@ -21,12 +21,11 @@ from decimal import Decimal
 from itertools import groupby
 
 from gateway.carbon.exact import ratio, scaled, shifted, times, total
-from gateway.carbon.figures import Figure
+from gateway.carbon.loads import HOUR_NS, Load
 from gateway.config.plan import InstrumentSection, Plan
 from gateway.config.plan.scopes import exact
 
 _MWH_PLACES = 9
-_HOUR_NS = 3_600_000_000_000
 _TYPES = ("certificate", "contract", "supplier")
 
 
@@ -62,17 +61,6 @@ class Instrument:
     start_ns: int
     end_ns: int
     hourly_mwh: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What was drawn from one zone's grid over a period, milliwatt-hours. location_g_per_kwh: None where not known."""
-
-    zone: str
-    start_ns: int
-    end_ns: int
-    load_mwh: int
-    location_g_per_kwh: Decimal | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,25 +113,6 @@ class Settled:
         """Return the CO2e of a line's share of the load, rounded once, to six places; None where it is not known."""
         grams = self.co2e_g
         return None if grams is None or not self.load.load_mwh else ratio(times(grams, energy_mwh), self.load.load_mwh)
-
-
-def loads_of(figures: Iterable[Figure]) -> tuple[Load, ...]:
-    """Return the electricity of figures as loads: one for each zone, hour and factor, in the order in which they come.
-
-    Of what was measured and booked alone. A figure that is longer than its hour is a load of its own.
-    """
-    sums: dict[tuple[str, int, int, Decimal | None], int] = defaultdict(int)
-    for row in figures:
-        if not row.in_line_sum or row.energy_mwh is None:
-            continue
-        hour_ns = row.start_ns // _HOUR_NS * _HOUR_NS
-        within = row.end_ns <= hour_ns + _HOUR_NS
-        bounds = (hour_ns, hour_ns + _HOUR_NS) if within else (row.start_ns, row.end_ns)
-        sums[row.zone, *bounds, row.factor_g_per_kwh] += row.energy_mwh
-    return tuple(
-        Load(zone=zone, start_ns=start_ns, end_ns=end_ns, load_mwh=mwh, location_g_per_kwh=factor)
-        for (zone, start_ns, end_ns, factor), mwh in sums.items()
-    )
 
 
 def instruments_of(plan: Plan) -> tuple[Instrument, ...]:
@@ -217,11 +186,11 @@ class _Book:
                 self.flags[place] |= {MarketFlag.NO_HOURLY_PROFILE}
             return
         volume = one.volume_mwh
-        for hour, of_hour in groupby(places, key=lambda place: self.loads[place].start_ns // _HOUR_NS):
+        for hour, of_hour in groupby(places, key=lambda place: self.loads[place].start_ns // HOUR_NS):
             delivered = min(one.hourly_mwh[hour % 24], volume)
             for place in of_hour:
                 load = self.loads[place]
-                if (load.end_ns - 1) // _HOUR_NS != hour:
+                if (load.end_ns - 1) // HOUR_NS != hour:
                     continue  # longer than an hour: which part of it the delivery meets is not known
                 given = min(delivered, self.left[place])
                 self._claim(one, place, given)
@@ -289,7 +258,7 @@ def _instrument(name: str, one: InstrumentSection) -> Instrument:
 
 
 def _midnight(day: str) -> int:
-    return (date.fromisoformat(day) - date(1970, 1, 1)).days * 24 * _HOUR_NS
+    return (date.fromisoformat(day) - date(1970, 1, 1)).days * 24 * HOUR_NS
 
 
 def _year(t_ns: int) -> int:

@@ -1,4 +1,4 @@
-"""Commands for alerts: alerts, shelve."""
+"""Commands for alerts: alerts, shelve, accept."""
 
 import json
 import time
@@ -24,7 +24,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @click.option("--open", "only_open", is_flag=True, help="Only those that are open.")
 @_JSON
 def alerts(file: Path, *, only_open: bool, as_json: bool) -> None:
-    """Show the ledger's alerts, the newest first: the cause, then what changed.
+    """Show the ledger's alerts, the newest first: the cause, then what changed; and what is learned anew.
 
     \b
     Example: wattseal alerts ledger.toml --open
@@ -33,14 +33,16 @@ def alerts(file: Path, *, only_open: bool, as_json: bool) -> None:
     found = [one for one in reversed(book.alerts.values()) if one.cleared_ns is None or not only_open]
     now_ns = time.time_ns()
     if as_json:
-        click.echo(json.dumps({"alerts": [_fields(one) for one in found]}, ensure_ascii=False))
+        learning = [_learning_fields(one) for one in _learning(book)]
+        click.echo(json.dumps({"alerts": [_fields(one) for one in found], "learning": learning}, ensure_ascii=False))
         return
     if not found:
         learned = sum(len(baselines) for baselines in book.baselines.values())
         click.echo(f"No alerts{' are open' if only_open else ''}. {learned} baselines are learned.")
-        return
     for alert in found:
         click.echo(_said(alert, now_ns))
+    for alert in _learning(book):
+        click.echo(_learning_said(alert))
 
 
 def _book(file: Path) -> "AlertBook":
@@ -65,7 +67,27 @@ def _said(alert: "Alert", now_ns: int) -> str:
     lines += [f"  also {cause}" for cause in causes[1:]]
     if alert.shelved_why:
         lines.append(f"  shelved by {alert.shelved_by}: {alert.shelved_why}")
+    if alert.accepted_why:
+        lines.append(f"  accepted by {alert.accepted_by}: {alert.accepted_why}")
     return "\n".join(lines)
+
+
+def _learning(book: "AlertBook") -> "list[Alert]":
+    """Return the accepted alerts whose baseline is learned anew."""
+    return [alert for found in book.learning.values() for alert in found.values()]
+
+
+def _learning_said(alert: "Alert") -> str:
+    from gateway.carbon.exact import utc
+
+    of = ", ".join(f"{what} {name}" for what, name in (("product", alert.product), ("recipe", alert.recipe)) if name)
+    where = f"{alert.gateway}/{alert.line}" + (f", {of}" if of else "")
+    return f"{where}: learning since {utc(alert.cleared_ns or 0)}, when {alert.id} was accepted"
+
+
+def _learning_fields(alert: "Alert") -> dict[str, Any]:
+    fields = {"gateway": alert.gateway, "line": alert.line, "product": alert.product, "recipe": alert.recipe}
+    return {**fields, "since": alert.cleared_ns, "alert": alert.id}
 
 
 def _fields(alert: "Alert") -> dict[str, Any]:
@@ -98,15 +120,43 @@ def shelve(file: Path, alert: str, until_ns: int, why: str, *, as_json: bool) ->
     \b
     Example: wattseal shelve ledger.toml 3f2a9c01 --until 2026-11-24T06:00:00Z --why "valve is ordered"
     """  # noqa: D301 (click's mark for a block that is not wrapped)
-    from gateway.app.shelving import account, ask
+    from gateway.app.shelving import SHELVE
 
-    if alert not in {one.id for one in _book(file).alerts.values() if one.cleared_ns is None}:
-        raise ConfigError(f"shelve: got {alert!r}, want an open alert, as `wattseal alerts {file} --open` shows them")
+    _ask(file, SHELVE, alert, why, as_json=as_json, until_ns=until_ns)
+
+
+@click.command()
+@_FILE
+@click.argument("alert")
+@click.option("--why", required=True, help="The reason. It is sealed, with your account's name.")
+@_JSON
+def accept(file: Path, alert: str, why: str, *, as_json: bool) -> None:
+    """Say that what an open alert shows is the new normal: it ends, and the baseline of its product is learned anew.
+
+    \b
+    Example: wattseal accept ledger.toml 3f2a9c01 --why "a second compressor, for good"
+    """  # noqa: D301 (click's mark for a block that is not wrapped)
+    from gateway.app.shelving import ACCEPT
+
+    _ask(file, ACCEPT, alert, why, as_json=as_json)
+
+
+def _ask(file: Path, what: str, alert: str, why: str, *, as_json: bool, until_ns: int = 0) -> None:
+    """Write a request of an open alert."""
+    from gateway.app.shelving import ACCEPT, account, ask
+    from gateway.carbon.kpi.alert import ACCEPTABLE
+
+    found = next((one for one in _book(file).alerts.values() if one.id == alert and one.cleared_ns is None), None)
+    if found is None:
+        raise ConfigError(f"{what}: got {alert!r}, want an open alert, as `wattseal alerts {file} --open` shows them")
+    if what == ACCEPT and found.kind not in ACCEPTABLE:
+        kinds = " or ".join(sorted(ACCEPTABLE))
+        raise ConfigError(f"{what}: got {alert!r} of kind {found.kind}, want one of kind {kinds}; others can be shelved")
     if not why.strip():
-        raise ConfigError("shelve: --why: got nothing, want the reason")
-    path = ask(load_ledger(file).ledger.state, alert, until_ns=until_ns, why=why)
+        raise ConfigError(f"{what}: --why: got nothing, want the reason")
+    path = ask(load_ledger(file).ledger.state, what, alert, until_ns=until_ns, why=why)
     said = {"alert": alert, "request": str(path), "by": account()}
     click.echo(json.dumps(said) if as_json else f"{alert}: asked, as {account()}. The ledger seals it within seconds.")
 
 
-COMMANDS = (alerts, shelve)
+COMMANDS = (alerts, shelve, accept)

@@ -10,6 +10,7 @@ import click
 from gateway.app.load import load_ledger
 
 _MAIN = ("energy_kwh", "co2e_kg", "units_good", "kg_per_unit", "oee", "coverage_pct", "factor_state", "state")
+_MARKET = ("market_co2e_kg", "market_method", "market_state", "market_matched")
 
 
 @click.command()
@@ -120,6 +121,8 @@ def _statement(found: Mapping[str, Any]) -> Iterator[str]:
         else:
             for name in _MAIN:
                 yield f"  {name}: {version['figures'].get(name) or '-'}"
+            for name in _MARKET if "market_method" in version["figures"] else ():
+                yield f"  {name}: {version['figures'][name] or '-'} (as stated: of the year's match at that time)"
     yield "largest rows"
     for row in found["rows"]:
         yield f"  {row['record']}  {row['start']}  {row['asset']}  {row['energy_kwh']} kWh  {row['co2e_kg'] or '-'} kg"

@@ -18,6 +18,7 @@ _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 _WIDTH = 30
 _SIDE_BY_SIDE = ("energy_kwh", "co2e_kg", "units_good", "kg_per_unit", "oee", "coverage_pct", "factor_state", "state")
+_MARKET = ("market_co2e_kg", "market_method", "market_state", "market_matched")
 _BY = ("line", "shift", "job", "product", "recipe", "day")
 
 
@@ -70,9 +71,22 @@ def _print_rows(console: "Console", found: Mapping[str, Any]) -> None:
 
     by = found["by"]
     table = Table(title=f"{found['start']} to {found['end']}", title_justify="left")
+    market = ("kg market-based",) if found["market"] else ()
     for name in dict.fromkeys(("line", by)):
         table.add_column(name)
-    for name in ("kWh", "kg CO2e", "good", "scrap", "kg/unit", "change", "OEE", "coverage", "factors", "state"):
+    for name in (
+        "kWh",
+        "kg CO2e",
+        *market,
+        "good",
+        "scrap",
+        "kg/unit",
+        "change",
+        "OEE",
+        "coverage",
+        "factors",
+        "state",
+    ):
         table.add_column(name, justify="left" if name in {"factors", "state"} else "right")
     for row in found["rows"]:
         figures = row["figures"]
@@ -80,6 +94,7 @@ def _print_rows(console: "Console", found: Mapping[str, Any]) -> None:
             *(row[name] or "-" for name in dict.fromkeys(("line", by))),
             _rounded(figures["energy_kwh"], 1),
             _rounded(figures["co2e_kg"], 2),
+            *(_rounded(figures["market_co2e_kg"], 2) for _ in market),
             figures["units_good"] or "-",
             figures["units_scrap"] or "-",
             _rounded(figures["kg_per_unit"], 4),
@@ -90,11 +105,37 @@ def _print_rows(console: "Console", found: Mapping[str, Any]) -> None:
             row["state"] if len(row["versions"]) < 2 else f"{row['state']}, version {len(row['versions'])}",
         )
     console.print(table)
+    _print_market(console, found)
     for name, title in (("modelled", "Modelled, no meter"), ("scope1", "Scope 1, fuels")):
         kwh = _sum(found["rows"], f"{name}_kwh")
         kg = _sum(found["rows"], f"{name}_co2e_kg")
         if kwh or kg:
             console.print(f"{title}, apart from these: {_rounded(str(kwh), 1)} kWh, {_rounded(str(kg), 2)} kg CO2e")
+
+
+def _print_market(console: "Console", found: Mapping[str, Any]) -> None:
+    """Print by which method and instruments the market-based figures are; nothing where there are none."""
+    for year in found["market"]:
+        first = f"; first {year['offset_id']}" if year["offset_id"] else ""
+        console.print(
+            f"Market-based, {year['method']} matching of {year['matched']} over all lines, {year['state']}: "
+            f"the rest counts {year['residual']}{first}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    sums: dict[str, Decimal] = {}
+    flags: set[str] = set()
+    for row in found["rows"] if found["market"] else ():
+        flags |= set(filter(None, row["figures"]["market_flags"].split(";")))
+        for key, value in row["figures"].items():
+            if key.startswith("market.") and key.endswith(".mwh"):
+                name = key.removeprefix("market.").removesuffix(".mwh")
+                sums[name] = sums.get(name, Decimal(0)) + Decimal(value)
+    for name, mwh in sorted(sums.items()):
+        console.print(f"  {name}: {mwh:f} MWh claimed by these rows", markup=False, highlight=False, soft_wrap=True)
+    if flags:
+        console.print(f"  {', '.join(sorted(flags))}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_bars(console: "Console", rows: Sequence[Mapping[str, Any]], kind: str, title: str) -> None:
@@ -130,7 +171,9 @@ def _print_restated(console: "Console", rows: Sequence[Mapping[str, Any]], file:
         table = Table(title=f"{row['line']} {row.get('shift') or row.get('day')}: restated", title_justify="left")
         for name in ("figure", "as closed", "restated"):
             table.add_column(name, justify="left" if name == "figure" else "right")
-        for name in _SIDE_BY_SIDE:
+        for name in (*_SIDE_BY_SIDE, *_MARKET):
+            if name in _MARKET and not (name in row["as_closed"] or name in row["restated"]):
+                continue
             one, other = row["as_closed"].get(name, ""), row["restated"].get(name, "")
             table.add_row(name, one or "-", other or "-", style="bold" if one != other else "")
         console.print()

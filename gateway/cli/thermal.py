@@ -40,8 +40,9 @@ def thermal() -> None:
 def fit_room(file: Path, room: str, start_ns: int | None, end_ns: int | None, *, as_json: bool) -> None:
     """Fit a room's model from sealed readings; refuse a poor fit and say what is missing.
 
+    \b
     Example: wattseal thermal fit ledger.toml hall --from 2026-01-05 --to 2026-01-12
-    """
+    """  # noqa: D301 (click's mark for a block that is not wrapped)
     from gateway.app.rooms import read_room
 
     model = read_room(load_ledger(file), room, start_ns=start_ns, end_ns=end_ns).fit()
@@ -77,8 +78,9 @@ def predict(
 ) -> None:
     """Predict what a set-point change would save, before it is made. A decision's figure: it enters no report.
 
+    \b
     Example: wattseal thermal predict ledger.toml hall --set-point 21 --to-set-point 20 --outdoor 0
-    """
+    """  # noqa: D301 (click's mark for a block that is not wrapped)
     from gateway.app.rooms import factor_now, read_room
     from gateway.carbon.thermal import Change
     from gateway.carbon.thermal import predict as foretell

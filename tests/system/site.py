@@ -256,12 +256,20 @@ def commands(folder: Path, *, collect_file: str) -> dict[str, list[str]]:
 
 @asynccontextmanager
 async def running_site(
-    folder: Path, *, devices: str | None = None, period_s: float = 0.5, more: str = "", seed: int = 1
+    folder: Path,
+    *,
+    devices: str | None = None,
+    period_s: float = 0.5,
+    more: str = "",
+    ledger: str = "",
+    own: str = "",
+    seed: int = 1,
 ) -> AsyncIterator[Site]:
     """Run a site on this machine, with everything in between that a test may want; end it on leaving.
 
     devices: sections of gateway.toml for meters that the test itself serves; the simulated factory's when None,
-    polled each period_s. more: further sections.
+    polled each period_s. more: further sections. ledger: further sections of ledger.toml. own: further keys of its
+    [ledger].
     """
     make_dev_ca(folder / "pki", gateways=[GATEWAY], ledger=LEDGER, hosts=[LOCAL])
     async with AsyncExitStack() as stack:
@@ -274,6 +282,9 @@ async def running_site(
             devices = plant_devices(f"{LOCAL}:{plant.port}", period_s=period_s)
         write_site(folder, broker=f"{LOCAL}:{proxies['forward'].port}", devices=devices + more)
         _change(folder / "ledger.toml", f":{proxies['forward'].port}", f":{proxies['ledger'].port}")
+        _change(folder / "ledger.toml", 'state = "ledger"\n', f'state = "ledger"\n{own}')
+        with (folder / "ledger.toml").open("a", encoding="utf-8") as file:
+            file.write(ledger)
         _change(folder / "gateway.toml", 'state = "gateway"', 'state = "south"', to=folder / "collect.toml")
         site = Site(folder=folder, control=folder / "plant.sock", broker=broker, proxies=proxies)
         site.recorder = await stack.enter_async_context(

@@ -2,7 +2,8 @@
 
 It reads the cells of a line as they come to the tables, once, in order of time; a cell that is restated later raises
 nothing after the event. After a restart it reads again from the newest baseline on, at most BACK_NS: what was sealed
-then is not sealed again, and what is open stays so. A change of the line's plan begins like a restart.
+then is not sealed again, and what is open stays so. A change of the line's plan begins like a restart. Where an operator
+accepted an alert later than that baseline, it reads from there: what was usual before is not learned again.
 """
 
 import time
@@ -14,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.app.alerts import AlertBook, LineName, cause_words, read_alerts
 from gateway.app.duties.duty import Desk
-from gateway.app.shelving import Request, take
+from gateway.app.shelving import ACCEPT, SHELVE, Request, take
 from gateway.carbon.figures import Cell
 from gateway.carbon.kpi.alert import LEARNED, RAISED, AlertEvent
 from gateway.carbon.kpi.detect import LineWatch
@@ -80,7 +81,8 @@ class Alerting:
         is_done = True
         for line in list(self._lines.values()):
             is_done = is_done and self._read_on(line, now_ns, stop_s)
-        self._shelve(now_ns)
+        if is_done:  # not while a line is as it was long ago
+            self._take_requests(now_ns)
         self._due_ns = now_ns + _EVERY_NS if is_done else now_ns
 
     @property
@@ -111,6 +113,7 @@ class Alerting:
         span = tables.cell_span(connection, Slice(gateway=gateway, line=line))
         first, last = (0, 0) if span is None else span
         learned = max((one.until_ns for one in baselines.values()), default=0)
+        accepted = max((one.cleared_ns or 0 for one in book.learning.get(name, {}).values()), default=0)
         loads = {asset: meter.load for asset, meter in plan.meters.items()}
         loads |= {asset: virtual.load for asset, virtual in plan.virtual.items()}
         watch = LineWatch(plan.alerts, gateway=gateway, line=line, loads=loads, baselines=baselines)
@@ -118,7 +121,7 @@ class Alerting:
             name=name,
             plan=plan,
             watch=watch,
-            next_ns=max(first, learned, last - BACK_NS),
+            next_ns=max(first, learned, accepted, last - BACK_NS),
             said_ns=book.said_ns.get(name, 0),
         )
 
@@ -131,6 +134,8 @@ class Alerting:
                 return False
             seen = self._chunk(line, now_ns)
             if not seen:
+                if not line.is_resumed and line.next_ns >= line.said_ns:
+                    self._resume(line)
                 return True
             for one in seen:
                 if not line.is_resumed and one.end_ns > line.said_ns:
@@ -193,7 +198,7 @@ class Alerting:
         while line.waiting:
             event = line.waiting[0]
             body = event_body(event.what, event.t_ns, event.about())
-            if len(body) > MAX_LEAF - MAX_HEADER:  # a baseline of some 180 meters: learned again after a restart
+            if len(body) > MAX_LEAF - MAX_HEADER:  # causes without end: no alert that anyone reads
                 self._log.error("ledger.alert_too_long", what=event.what, gateway=line.name[0], line=line.name[1])
             elif self._desk.seal("event", body) is None:
                 return False
@@ -211,23 +216,30 @@ class Alerting:
         cause = cause_words(alert.causes[0], alert.unit) if alert.causes else ""
         say("ledger.alert", what=event.what, alert=alert.id, gateway=alert.gateway, line=alert.line, cause=cause)
 
-    def _shelve(self, now_ns: int) -> None:
+    def _take_requests(self, now_ns: int) -> None:
         for request in take(self._state):
-            why = request if isinstance(request, str) else self._shelve_one(request, now_ns)
+            why = request if isinstance(request, str) else self._do(request, now_ns)
             if why:
-                self._log.warning("ledger.shelve", why=why[:300])
+                is_accept = isinstance(request, Request) and request.what == ACCEPT
+                self._log.warning("ledger.accept" if is_accept else "ledger.shelve", why=why[:300])
 
-    def _shelve_one(self, request: Request, now_ns: int) -> str:
-        """Shelve an alert; return why it cannot be, "" where it is."""
+    def _do(self, request: Request, now_ns: int) -> str:
+        """Shelve or accept an alert; return why it cannot be, "" where it is."""
         for line in self._lines.values():
             if any(alert.id == request.alert for alert in line.watch.open_alerts):
                 try:
-                    event = line.watch.shelve(
-                        request.alert, until_ns=request.until_ns, by=request.by, why=request.why, now_ns=now_ns
-                    )
+                    line.waiting.append(_asked(line, request, now_ns))
                 except ValueError as e:
                     return str(e)
-                line.waiting.append(event)
                 self._seal_waiting(line)
                 return ""
         return f"{request.alert}: no such alert is open"
+
+
+def _asked(line: _Line, request: Request, now_ns: int) -> AlertEvent:
+    """Do what is asked with a line's open alert. Raises ValueError where that cannot be."""
+    if request.what == SHELVE:
+        return line.watch.shelve(
+            request.alert, until_ns=request.until_ns, by=request.by, why=request.why, now_ns=now_ns
+        )
+    return line.watch.accept(request.alert, by=request.by, why=request.why, t_ns=line.next_ns)

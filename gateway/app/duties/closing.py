@@ -16,13 +16,14 @@ from collections.abc import Callable
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.app.dual import read_match
 from gateway.app.duties.closing_lines import HOUR_NS, ClosingLine, Stated, closable, reason_of, statement_of
 from gateway.app.duties.duty import Desk
 from gateway.carbon.facts import Touched
 from gateway.carbon.figures import CALC_VERSION
 from gateway.carbon.kpi.periods import Period, period_of, window_of
 from gateway.carbon.kpi.report import DAY_NS
-from gateway.carbon.kpi.statements import figures_of_period, first_statement, flat, next_statement
+from gateway.carbon.kpi.statements import figures_of_period, first_statement, flat, next_statement, without_market
 from gateway.codec.bodies import statement_body
 from gateway.model import Statement
 from gateway.store import projections as tables
@@ -178,7 +179,7 @@ class Closing:
 
     def _state(self, line: ClosingLine, period: Period, now_ns: int, *, settled: bool) -> bool:
         """Seal the first statement of a period; return False where there is no room."""
-        figures = self._figures(period, period.start_ns, period.end_ns, settled=settled)
+        figures = self._figures(period, period.start_ns, period.end_ns, settled=settled, is_market=True)
         statement = first_statement(period, figures, plan_sha256=self._desk.facts.plan_at(period.start_ns).sha256)
         return self._seal(line, period, statement, settled=settled, now_ns=now_ns)
 
@@ -194,6 +195,8 @@ class Closing:
             before = statement_of(tables.statements(connection, record=old.record)[-1])
             reasons = [reason_of(connection, index) for index in indices]
         figures = self._figures(period, start_ns, end_ns, settled=settled)
+        if without_market(dict(before.figures)) != figures:  # only then is the year's match asked
+            figures = self._figures(period, start_ns, end_ns, settled=settled, is_market=True)
         if dict(before.figures).get("last_leaf") != figures["last_leaf"] or settled != stated.is_settled:
             reasons.append(f"late leaf {figures['last_leaf']} of {line.gateway}")
         sha256 = facts.plan_at(period.start_ns).sha256
@@ -203,12 +206,23 @@ class Closing:
             return True
         return self._seal(line, period, statement, settled=settled, now_ns=stated.looked_ns)
 
-    def _figures(self, period: Period, start_ns: int, end_ns: int, *, settled: bool) -> dict[str, str]:
-        plan = self._desk.facts.plan_at(period.start_ns).plan.line(period.gateway, period.line)
+    def _figures(
+        self, period: Period, start_ns: int, end_ns: int, *, settled: bool, is_market: bool = False
+    ) -> dict[str, str]:
+        """Return a period's figures. is_market: with the market-based ones, by the match of the year up to end_ns."""
+        facts = self._desk.facts
+        plan = facts.plan_at(period.start_ns).plan.line(period.gateway, period.line)
         where = Slice(start_ns=start_ns, end_ns=end_ns, gateway=period.gateway, line=period.line)
         with self._desk.book.reading() as connection:
+            match = None
+            if is_market:
+                match = read_match(connection, facts, start_ns=start_ns, end_ns=end_ns, until_ns=end_ns)
             return figures_of_period(
-                tables.cells(connection, where), period, settled=settled, ideal_per_hour=plan.ideal_units_per_hour
+                tables.cells(connection, where),
+                period,
+                settled=settled,
+                ideal_per_hour=plan.ideal_units_per_hour,
+                match=match,
             )
 
     def _seal(self, line: ClosingLine, period: Period, statement: Statement, *, settled: bool, now_ns: int) -> bool:

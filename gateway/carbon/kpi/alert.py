@@ -13,7 +13,12 @@ ENERGY, RATE, GRID, LIMIT, DATA = "energy", "throughput", "grid", "limit", "data
 the line's; a fixed threshold; counts or meters that are missing."""
 
 LEARNED, RAISED, CLEARED, SHELVED = "baseline.learned", "alert.raised", "alert.cleared", "alert.shelved"
+ACCEPTED = "alert.accepted"
 """Names of events."""
+
+ACCEPTABLE = frozenset({ENERGY, RATE})
+"""The kinds that rest on a baseline, and stop its learning. A limit is the plan's own, the grid's factor is usual after
+a day, and missing data is never normal."""
 
 
 class Cause(NamedTuple):
@@ -72,6 +77,7 @@ class Alert:
     after: since the onset, in unit; None where there is no KPI. causes: by contribution, the largest first.
     repaired: in unit, since repaired_ns. excess_kg: CO2e of the time from onset to repair beyond what is usual.
     avoided_kg: a projection: (after - repaired) x the units of the rest of the shift at the repaired throughput.
+    dropped_baseline: the number of the baseline that was dropped when it was accepted as the new normal; 0 for none.
     """
 
     id: str
@@ -95,6 +101,9 @@ class Alert:
     shelved_until_ns: int = 0
     shelved_by: str = ""
     shelved_why: str = ""
+    accepted_by: str = ""
+    accepted_why: str = ""
+    dropped_baseline: int = 0
 
     @property
     def change_percent(self) -> float | None:
@@ -107,7 +116,7 @@ class Alert:
         flat |= {"onset": self.onset_ns, "raised": self.raised_ns, "unit": self.unit}
         flat |= {name: value for name in _TEXTS if (value := getattr(self, name))}
         flat |= {name: repr(value) for name in _FLOATS if (value := getattr(self, name)) is not None}
-        flat |= {name: value for name, key in _TIMES.items() if (value := getattr(self, key))}
+        flat |= {name: value for name, key in _WHOLE.items() if (value := getattr(self, key))}
         return {**flat, "causes": [cause.text() for cause in self.causes]}
 
     @classmethod
@@ -115,7 +124,7 @@ class Alert:
         """Return the alert that `about` wrote. Raises ValueError or KeyError for a map that says none."""
         more: dict[str, Any] = {name: about.get(name, "") for name in _TEXTS}
         more |= {name: float(about[name]) for name in _FLOATS if name in about}
-        more |= {key: about[name] for name, key in _TIMES.items() if name in about}
+        more |= {key: about[name] for name, key in _WHOLE.items() if name in about}
         return cls(
             id=about["alert"],
             gateway=about["gateway"],
@@ -129,9 +138,14 @@ class Alert:
         )
 
 
-_TEXTS = ("product", "recipe", "why", "shelved_by", "shelved_why")
+_TEXTS = ("product", "recipe", "why", "shelved_by", "shelved_why", "accepted_by", "accepted_why")
 _FLOATS = ("before", "after", "repaired", "excess_kg", "avoided_kg")
-_TIMES = {"cleared": "cleared_ns", "repaired_at": "repaired_ns", "shelved_until": "shelved_until_ns"}
+_WHOLE = {
+    "cleared": "cleared_ns",
+    "repaired_at": "repaired_ns",
+    "shelved_until": "shelved_until_ns",
+    "dropped_baseline": "dropped_baseline",
+}
 
 
 def alert_id(gateway: str, line: str, kind: str, raised_ns: int) -> str:
@@ -140,7 +154,7 @@ def alert_id(gateway: str, line: str, kind: str, raised_ns: int) -> str:
 
 
 class AlertEvent(NamedTuple):
-    """Something to be sealed. what: LEARNED, RAISED, CLEARED or SHELVED. t_ns: of the line's time."""
+    """Something to be sealed. what: LEARNED, RAISED, CLEARED, SHELVED or ACCEPTED. t_ns: of the line's time."""
 
     what: str
     t_ns: int

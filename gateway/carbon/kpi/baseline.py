@@ -7,12 +7,13 @@ seen: then the plan says whether an asset's energy follows the time or the units
 what follows the units, a is what is drawn at a standstill in the same shifts, where there was one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from statistics import fmean, median
 from typing import NamedTuple
 
 from gateway.carbon.kpi.cause import Load, Rates
+from gateway.carbon.kpi.pooling import OTHERS, digest, pooled, to_keep
 from gateway.carbon.kpi.windows import REST, Window, inflation, middle, quantile, quantum, spread
 
 MOST_FITTED = 160
@@ -51,7 +52,7 @@ class Baseline(NamedTuple):
     """What is usual. All sigmas are of one window. factor, factor_sigma: of the grid, None where there was none.
 
     number: 1 for the first of its product, and so on. first_kw: the level of number 1, against slow drift.
-    assets: the rest under "".
+    assets: the rest under "". others: a digest of the names of those that are pooled as OTHERS, "" where none are.
     """
 
     product: str
@@ -68,6 +69,18 @@ class Baseline(NamedTuple):
     factor: float | None
     factor_sigma: float | None
     assets: Mapping[str, AssetNorm]
+    others: str = ""
+
+    def covers(self, names: Collection[str]) -> bool:
+        """Return whether it was learned of just these assets."""
+        if not self.others:
+            return set(self.assets) == set(names)
+        return self.kept <= set(names) and digest(set(names) - self.kept) == self.others
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The assets that have a norm of their own."""
+        return frozenset(name for name in self.assets if not self.others or name != OTHERS)
 
     def expected_kw(self, units_per_h: float) -> float:
         """Return what the line usually draws at a throughput."""
@@ -98,8 +111,13 @@ def learn(
     """Return the baseline of clean windows, in order of time; at least one, all of the same assets.
 
     idle: windows at a standstill in the same shifts. loads: `units` for the assets whose energy follows the units.
-    before: the one that it replaces.
+    before: the one that it replaces. Where the assets are too many for a leaf, the smallest are pooled.
     """
+    kept, others = to_keep(windows), ""
+    if kept is not None:
+        others = digest(set(windows[0].energy_kwh) - kept)
+        windows = [window._replace(energy_kwh=pooled(window.energy_kwh, kept)) for window in windows]
+        idle = [window._replace(energy_kwh=pooled(window.energy_kwh, kept)) for window in idle]
     rates = [window.units_per_h for window in windows]
     level = middle(rates)
     assets = {name: _asset(name, windows, idle, loads.get(name, "time")) for name in windows[0].energy_kwh}
@@ -131,6 +149,7 @@ def learn(
         factor=factor,
         factor_sigma=None if factor is None else _factor_sigma(windows, factors, factor),
         assets=assets,
+        others=others,
     )
 
 
@@ -204,6 +223,7 @@ def to_flat(baseline: Baseline) -> dict[str, str]:
     flat = {"product": baseline.product, "recipe": baseline.recipe}
     flat |= {name: str(getattr(baseline, name)) for name in _WHOLE}
     flat |= _known((name, getattr(baseline, name)) for name in _FLOATS)
+    flat |= {"others": baseline.others} if baseline.others else {}
     flat["assets"] = "\n".join(baseline.assets)
     for place, norm in enumerate(baseline.assets.values()):
         flat |= _known((f"asset{place}.{name}", getattr(norm, name)) for name in AssetNorm._fields)
@@ -220,7 +240,8 @@ def from_flat(flat: Mapping[str, str]) -> Baseline:
     whole = {name: int(flat[name]) for name in _WHOLE}
     if any(floats[name] is None for name in _FLOATS[:4]):
         raise ValueError("want a baseline with its level and sigma")
-    return Baseline(product=flat["product"], recipe=flat["recipe"], assets=assets, **whole, **floats)  # type: ignore[arg-type] # checked above
+    texts = {"product": flat["product"], "recipe": flat["recipe"], "others": flat.get("others", "")}
+    return Baseline(**texts, assets=assets, **whole, **floats)  # type: ignore[arg-type] # checked above
 
 
 def _known(pairs: Iterable[tuple[str, float | None]]) -> dict[str, str]:

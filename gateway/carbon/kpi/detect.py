@@ -6,6 +6,7 @@
             seal(event.what, event.about())      # baseline.learned, alert.raised, alert.cleared, alert.shelved
     watch.open_alerts                            # Alert(id, kind, before, after, causes=(Cause(name, share), ))
     watch.shelve(alert_id, until_ns=..., by=..., why=..., now_ns=...)  # -> AlertEvent
+    watch.accept(alert_id, by=..., why=..., t_ns=...)  # -> AlertEvent: the new normal, learned anew
 
 Deterministic: it knows no time but that of what it is fed. Its memory has a bound: an hour of cells, the windows of
 the shifts that it learns, one sum for the alert that is open.
@@ -17,7 +18,19 @@ of the grid's factor and one of missing data may be. While an alert of the first
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from gateway.carbon.kpi.alert import CLEARED, DATA, GRID, LEARNED, RAISED, SHELVED, Alert, AlertEvent, shelved
+from gateway.carbon.kpi.alert import (
+    ACCEPTABLE,
+    ACCEPTED,
+    CLEARED,
+    DATA,
+    GRID,
+    LEARNED,
+    RAISED,
+    SHELVED,
+    Alert,
+    AlertEvent,
+    shelved,
+)
 from gateway.carbon.kpi.baseline import Baseline
 from gateway.carbon.kpi.fault import Fault
 from gateway.carbon.kpi.judge import Judge
@@ -79,17 +92,39 @@ class LineWatch:
 
         Raises KeyError where no such alert is open, ValueError without a name, a reason, or a time within 30 days.
         """
-        found = next((one for one in self.open_alerts if one.id == alert), None)
-        if found is None:
-            raise KeyError(alert)
+        found = self._open(alert, by, why)
         if not now_ns < until_ns <= now_ns + MOST_SHELVED_NS:
             raise ValueError("until: want a time after now, within 30 days")
-        if not by.strip() or not why.strip():
-            raise ValueError("by, why: want who, and why")
         quiet = shelved(found, until_ns=until_ns, by=by, why=why)
         self._judge.shelved[found.kind] = until_ns
         self._put(quiet)
         return AlertEvent(SHELVED, now_ns, quiet)
+
+    def accept(self, alert: str, *, by: str, why: str, t_ns: int) -> AlertEvent:
+        """End an open alert as the new normal, drop its product's baseline and learn it anew; return the event.
+
+        t_ns: the end of the cell that was fed last. Raises KeyError where no such alert is open, ValueError for one
+        of a kind that rests on no baseline, or without a name or a reason.
+        """
+        found = self._open(alert, by, why)
+        if found.kind not in ACCEPTABLE:
+            raise ValueError(f"{found.kind}: want an alert of {' or '.join(sorted(ACCEPTABLE))}; others can be shelved")
+        key = (found.product, found.recipe)
+        dropped = self.baselines.pop(key, None)
+        self._learner.anew(key)
+        self._judge.accept(found.kind)
+        self._pace, self._key, self._shift = Pace(), None, None  # as after a restart, which reads from t_ns on
+        number = 0 if dropped is None else dropped.number
+        ended = replace(found, cleared_ns=t_ns, accepted_by=by, accepted_why=why, dropped_baseline=number)
+        return AlertEvent(ACCEPTED, t_ns, ended)
+
+    def _open(self, alert: str, by: str, why: str) -> Alert:
+        found = next((one for one in self.open_alerts if one.id == alert), None)
+        if found is None:
+            raise KeyError(alert)
+        if not by.strip() or not why.strip():
+            raise ValueError("by, why: want who, and why")
+        return found
 
     def restore(self, alerts: Iterable[Alert]) -> None:
         """Hold just these alerts open, as before a restart; those that are open already keep what they know."""

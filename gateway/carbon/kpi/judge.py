@@ -3,12 +3,14 @@
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 
 from gateway.carbon.kpi.alert import CLEARED, ENERGY, GRID, LIMIT, RAISED, RATE, Alert, AlertEvent, alert_id
 from gateway.carbon.kpi.baseline import Baseline
 from gateway.carbon.kpi.fault import Fault
 from gateway.carbon.kpi.learning import Key, Learner
 from gateway.carbon.kpi.observe import HOUR_NS, MINUTE_NS, Observation
+from gateway.carbon.kpi.pooling import pooled
 from gateway.carbon.kpi.raising import of_scene, without_baseline
 from gateway.carbon.kpi.rank import Scene
 from gateway.carbon.kpi.streams import Cusum, Off, off, series, split
@@ -69,6 +71,12 @@ class Judge:
         self._building.clear()
         self._suspect = None
 
+    def accept(self, kind: str) -> None:
+        """End the fault as the new normal, and begin anew; its kind is shelved no more."""
+        self.fault = None
+        self.shelved.pop(kind, None)
+        self.begin()
+
     def stand(self, window: Window) -> None:
         """Take a window of a standstill."""
         self._idle.append(window)
@@ -83,7 +91,7 @@ class Judge:
         while self._recent[0].start_ns < seen.end_ns - KEPT_NS:
             self._recent.popleft()
         self._building.append(seen)
-        if baseline is not None and set(baseline.assets) != set(window_of([seen]).energy_kwh):
+        if baseline is not None and not baseline.covers(window_of([seen]).energy_kwh):
             baseline = None  # other meters than those it was learned with
         if baseline is not None and self._suspect is not None:
             yield from self._confirm(seen, baseline)
@@ -189,12 +197,17 @@ class Judge:
             if window.start_ns >= onset_ns:
                 idle = window if idle is None else joined(idle, window)
         usual = self._usual(baseline)
+        around = list(self._recent)
+        if baseline.others:
+            kept = baseline.kept
+            after = after._replace(energy_kwh=pooled(after.energy_kwh, kept))
+            around = [one._replace(energy_kwh=pooled(one.energy_kwh, kept | one.rest)) for one in around]
         return Scene(
             baseline=baseline,
             usual_factor=None if usual is None else usual[0],
             onset_ns=onset_ns,
             after=after,
-            around=list(self._recent),
+            around=around,
             idle=idle,
             changes=tuple(self.changes),
         )
@@ -206,8 +219,9 @@ class Judge:
     ) -> Iterator[AlertEvent]:
         alert, seen, window = fault.alert, cells[-1], window_of(cells)
         if alert.kind == LIMIT:
-            limit = (self._plan.limit_kg_per_unit or 0.0) * (1 - self._least)
-            well = window.co2e_kg is not None and bool(window.units) and window.co2e_kg <= limit * (window.units or 0)
+            limit = self._plan.limit_kg_per_unit
+            most = inf if limit is None else limit * (1 - self._least) * (window.units or 0)
+            well = window.co2e_kg is not None and bool(window.units) and window.co2e_kg <= most
         elif baseline is None:
             return  # a product that is still learned says nothing of it
         else:
@@ -217,7 +231,7 @@ class Judge:
             return
         cleared = fault.over(key, baseline, seen.shift_end_ns, seen.end_ns)
         was = self._baselines.get(fault.key)
-        if fault.total is not None and was is not None and set(was.assets) == set(fault.total.energy_kwh):
+        if fault.total is not None and was is not None and was.covers(fault.total.energy_kwh):
             cleared = of_scene(cleared, self._scene(alert.onset_ns, fault.total, was))
         self.fault = None
         self._calm()

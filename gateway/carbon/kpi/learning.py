@@ -54,10 +54,10 @@ class Learner:
         if len(self._idle) < MOST_WINDOWS:
             self._idle.append(window)
 
-    def forget(self, key: Key) -> None:
-        """Begin anew with a product."""
+    def anew(self, key: Key) -> None:
+        """Begin anew with a product; what is left of the shift that runs counts as a clean one."""
         self._pools.pop(key, None)
-        self._now.pop(key, None)
+        self._now, self._idle, self._clean = {}, [], True
 
     def progress(self, key: Key) -> int:
         """Return how many clean shifts of a product there are."""
@@ -97,7 +97,7 @@ class Learner:
     def _learned(self, key: Key, pool: _Pool, before: Baseline | None) -> Baseline | None:
         assets = set(pool.windows[-1].energy_kwh)
         windows = [window for window in pool.windows if set(window.energy_kwh) == assets]
-        if before is not None and set(before.assets) != assets:
+        if before is not None and not before.covers(assets):
             before = None
         new = learn(
             windows, pool.idle, shifts=pool.shifts, loads=self._loads, before=before, product=key[0], recipe=key[1]

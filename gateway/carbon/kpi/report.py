@@ -21,6 +21,7 @@ from fractions import Fraction
 from gateway.carbon.energy import Flag
 from gateway.carbon.exact import EXACT, ratio, times, utc
 from gateway.carbon.figures import MODELLED, Cell, Figure, LineFigure
+from gateway.carbon.loads import LoadKey, key_of
 
 DAY_NS = 86_400_000_000_000
 BY = ("line", "shift", "product", "job", "recipe", "day")
@@ -63,7 +64,7 @@ class Tally:
     metered: Scope 2 by meters. by_state, by_asset: the same, split. modelled, scope1: apart from it.
     kpi_co2e_g, kpi_units: over the complete cells. quality: metered energy in mWh by how it came about.
     meter_ns, booked_ns: meters times time, and that of it which has energy. lines: whose cells these are.
-    units_good, units_total: None while no cell counts them.
+    units_good, units_total: None while no cell counts them. by_load: the metered energy by the load that it is part of.
     """
 
     group: Group = ()
@@ -76,6 +77,7 @@ class Tally:
     scope1: Amount = field(default_factory=Amount)
     by_state: dict[str, Amount] = field(default_factory=dict)
     by_asset: dict[str, Amount] = field(default_factory=dict)
+    by_load: dict[LoadKey, int] = field(default_factory=dict)
     units_good: Decimal | None = None
     units_total: Decimal | None = None
     kpi_co2e_g: Decimal = Decimal(0)
@@ -127,6 +129,8 @@ class Tally:
                 self.first_leaf = index if self.first_leaf is None else min(self.first_leaf, index)
         if figure.energy_mwh is None:
             return
+        key = key_of(figure)
+        self.by_load[key] = self.by_load.get(key, 0) + figure.energy_mwh
         self.quality[figure.quality] = self.quality.get(figure.quality, 0) + figure.energy_mwh
         self.factor_states.add(figure.factor_state or "missing")
         if figure.factor_version:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from gateway.carbon.energy import Flag
 from gateway.carbon.exact import EXACT, shifted, text
 from gateway.carbon.figures import CALC_VERSION, Cell, flag_text
+from gateway.carbon.kpi.dual import Match
 from gateway.carbon.kpi.oee import Oee, oee_of
 from gateway.carbon.kpi.periods import Period
 from gateway.carbon.kpi.report import STATES, Amount, Tally
@@ -31,12 +32,17 @@ def tally_of(cells: Iterable[Cell], period: Period) -> tuple[Tally, list[Cell]]:
 
 
 def figures_of_period(
-    cells: Iterable[Cell], period: Period, *, settled: bool, ideal_per_hour: float | None
+    cells: Iterable[Cell],
+    period: Period,
+    *,
+    settled: bool,
+    ideal_per_hour: float | None,
+    match: Match | None = None,
 ) -> dict[str, str]:
     """Return what a statement says of a period: a flat map of text, "" for what is not known.
 
     settled: no leaf that is still to come can change a cell. Without that, or with a clock that is not to be trusted,
-    the state is `provisional`.
+    the state is `provisional`. match: of its years; with it the period is stated market-based too.
     """
     tally, held = tally_of(cells, period)
     planned = [(period.start_ns, period.end_ns)] if period.is_known and period.setting_shift else []
@@ -48,6 +54,7 @@ def figures_of_period(
         "state": PROVISIONAL if why else FINAL,
         "provisional_because": ";".join(why),
         **said(tally, oee, period_ns=period.end_ns - period.start_ns),
+        **({} if match is None else match.market(tally.by_load).said()),
     }
 
 
@@ -119,11 +126,11 @@ def first_statement(period: Period, figures: Mapping[str, str], *, plan_sha256: 
 def next_statement(
     before: Statement, period: Period, figures: Mapping[str, str], *, plan_sha256: str, reasons: Sequence[str]
 ) -> Statement | None:
-    """Return the statement that supersedes another; None where the figures are the same.
+    """Return the statement that supersedes another; None where the figures are the same, but for market-based ones.
 
     reasons: what touched them, as far as known; where nothing is known, it was the calculation.
     """
-    if dict(before.figures) == dict(figures):
+    if without_market(dict(before.figures)) == without_market(figures):
         return None
     why = list(dict.fromkeys(reasons))
     older = dict(before.subject).get("calc_version", "")
@@ -139,6 +146,14 @@ def next_statement(
         subject=_subject(period, plan_sha256),
         figures=_pairs(figures),
     )
+
+
+def without_market(figures: Mapping[str, str]) -> dict[str, str]:
+    """Return the figures that a statement stands for. The market-based ones are of the year's match as it was then.
+
+    That changes with each load that is still to come; so it alone has nothing stated anew.
+    """
+    return {name: value for name, value in figures.items() if not name.startswith("market")}
 
 
 def sha256_of(statement: Statement) -> str:

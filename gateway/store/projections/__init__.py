@@ -13,6 +13,7 @@ from gateway.store.projections.cycles import (
     put_cycles,
     put_point_schema,
 )
+from gateway.store.projections.loads import line_loads
 from gateway.store.projections.periods import (
     HeldPeriod,
     NewestStatement,
@@ -93,6 +94,7 @@ __all__ = [
     "intervals",
     "latest",
     "line_figures",
+    "line_loads",
     "line_zones",
     "lines",
     "newest_cell_end",

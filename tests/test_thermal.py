@@ -186,7 +186,6 @@ def test_a_set_back_is_foretold_from_leaves_and_holds_in_the_building_afterwards
         try:
             asyncio.run(_live(rig, 3 * DAY_MINUTES))
             if set_back:
-                (folder / "ledger.toml").write_text(rig.ledger_toml)
                 arguments = ["thermal", "predict", str(folder / "ledger.toml"), "hall", "--outdoor", "0", "--json"]
                 arguments += ["--set-point", "21", "--to-set-point", "20"]
                 capsys.readouterr()
@@ -213,7 +212,6 @@ def test_the_command_refuses_a_room_that_is_not_in_the_plan(tmp_path: Path, caps
     try:
         time.t_ns += MINUTE_NS
         asyncio.run(_live(rig, 60))
-        (tmp_path / "ledger.toml").write_text(rig.ledger_toml)
         assert run(["thermal", "fit", str(tmp_path / "ledger.toml"), "cellar"]) == 2
         assert "thermal: got 'cellar', want one of hall" in capsys.readouterr().err
         assert run(["thermal", "fit", str(tmp_path / "ledger.toml"), "hall", "--to", "2026-03-02T02:00:00Z"]) == 1

@@ -79,7 +79,7 @@ def demo(seconds: float | None, out: Path | None, fault_after: float | None, *, 
         if story and summary["kg_co2e_per_unit_after"] is not None:
             summary |= _told(folder)
             (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    click.echo(json.dumps(summary, indent=2))
+    click.echo(json.dumps({key: said for key, said in summary.items() if key != "story"}, indent=2))
     if out is not None and (out / "export").exists():
         click.echo(f"\nLeft in {out}. Check the export:  wattseal verify {out}/export")
 

@@ -163,12 +163,13 @@ class Rig:
         log = Log.open(RealFiles(folder / "gateway"), origin=self.config.origin)
         self.sealer = Sealer(log, signer=signer, witness=ledger_signer.cosigner().verifier, clock=time.wall_clock())
         self._log = log
-        self.ledger_toml = _LEDGER_TOML.format(gateway=GATEWAY, ledger=LEDGER)
+        text = _LEDGER_TOML.format(gateway=GATEWAY, ledger=LEDGER)
+        (folder / "ledger.toml").write_text(text, encoding="utf-8")
         quiet = structlog.wrap_logger(
             structlog.ReturnLogger(), wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
         )
         self.ledger = Ledger(
-            parse_ledger(self.ledger_toml, name="ledger.toml", folder=folder),
+            parse_ledger(text, name="ledger.toml", folder=folder),
             counts=LedgerCounts(),
             log=cast("Any", quiet),
             clock=time.wall_clock(),

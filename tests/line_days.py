@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from math import floor, pi, sin
 
+from gateway.carbon.alerts.observe import MINUTE_NS, Observation
 from gateway.carbon.energy import Flag
-from gateway.carbon.kpi.observe import MINUTE_NS, Observation
 from gateway.carbon.setting import Setting
 
 DAY0_NS = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z

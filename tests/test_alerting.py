@@ -5,15 +5,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from gateway.app.alerts import read_alerts
-from gateway.carbon.kpi.alert import Alert
-from gateway.carbon.kpi.observe import Observation
+from gateway.carbon.alerts.alert import Alert
+from gateway.carbon.alerts.observe import Observation
 from gateway.cli import wattseal
 from gateway.clock import WallClock
+from gateway.codec.agent_leaves import AgentColumn, AgentSource, frames_body
+from gateway.codec.agents import AgentPoint, pack_frame
 from gateway.codec.bodies import document_body, epoch_body, interval_body, line_body, readings_body, schema_body
 from gateway.codec.leaves import seal
 from gateway.errors import ConfigError
@@ -80,6 +83,7 @@ class Works:
     """A gateway's log of one line with a compressor, and a ledger with a clock that is set."""
 
     folder: Path
+    plan: str = PLAN
     now_ns: int = DAY0_NS
     leaves: list[bytes] = field(default_factory=list)
     given: int = 0
@@ -92,12 +96,16 @@ class Works:
             wall=lambda: self.now_ns, steady=lambda: self.now_ns, state=lambda: (ClockState.SYNCHRONISED, 0)
         )
         self.hall = Hall(self.folder, clock=clock)
-        plan = Document(name="plan", from_ns=DAY0_NS, content=PLAN.encode())
-        self.hall.ledger.seal("document", document_body(plan))
+        self.seal_plan(self.plan)
         self.hall.ledger.offer([factor("400", DAY0_NS, DAY0_NS + 24 * 60 * MINUTE)])
         self.add("epoch", epoch_body(1, SIGNERS["gw1"].verifier.vkey, {"type": "unattested"}))
         self.add("schema", line_body(FILLING))
         self.add("schema", schema_body(POWER))
+
+    def seal_plan(self, content: str) -> None:
+        """Seal a plan that holds from the first minute on."""
+        plan = Document(name="plan", from_ns=DAY0_NS, content=content.encode())
+        self.hall.ledger.seal("document", document_body(plan))
 
     def add(self, kind: str, body: bytes, prev: int | None = None) -> None:
         """Seal a leaf."""
@@ -156,6 +164,11 @@ class Works:
         """What was sealed of baselines and alerts."""
         names = [leaf.body["what"] for leaf in self.hall.own("event")]
         return [name for name in names if name.startswith(("alert.", "baseline."))]
+
+    @property
+    def abouts(self) -> list[dict[str, Any]]:
+        """All that was sealed of baselines and alerts."""
+        return [leaf.body for leaf in self.hall.own("event") if leaf.body["what"].startswith(("alert.", "baseline."))]
 
     @property
     def alerts(self) -> list[Alert]:
@@ -238,14 +251,115 @@ def test_an_operator_shelves_an_alert_and_it_is_sealed_who_and_why(works: Works)
     assert works.hall.times("ledger.shelve") == 1
 
 
+SHORT_SHIFTS = PLAN.replace('"03:00"\nend = "12:00"', '"03:00"\nend = "06:30"') + "[shifts.three]\n"
+SHORT_SHIFTS += 'start = "06:30"\nend = "12:00"\n'
+
+
+def accepted(works: Works, *, is_restarted: bool) -> list[dict[str, Any]]:
+    """Let a fault come to stay, have it accepted; return all events."""
+    works.boundary(("producing", "A"))
+    minutes = Line(seed=3).minutes(0, 450, between(FAULT, 450, compressor_kw=585.0, starts_per_h=30.0))
+    works.run(FAULT + 15, minutes)
+    (alert,) = works.alerts
+    with pytest.raises(ConfigError, match="accept: got 'nothing', want an open alert"):
+        shown(works, "accept", "nothing", "--why", "a second compressor")
+    with pytest.raises(ConfigError, match="want the reason"):
+        shown(works, "accept", alert.id, "--why", " ")
+    if is_restarted:  # a request that waits is taken up by the next one
+        works.hall.restart()
+    assert json.loads(shown(works, "accept", alert.id, "--why", "a second compressor", "--json"))["alert"] == alert.id
+    works.look()
+    works.look()
+    assert works.events == ["baseline.learned", "alert.raised", "alert.accepted"]
+    assert not list((works.folder / "state" / "accept").iterdir())
+    for _ in range(2):
+        said = shown(works, "alerts")
+        assert "accepted by" in said
+        assert "a second compressor" in said
+        assert "gw1/filling, product A: learning since 2026-01-01T04:" in said
+        (learning,) = json.loads(shown(works, "alerts", "--open", "--json"))["learning"]
+        assert (learning["product"], learning["alert"]) == ("A", alert.id)
+        if is_restarted:
+            works.hall.restart()
+            works.look()
+    works.run(330, minutes)
+    if is_restarted:
+        works.hall.restart()
+    works.run(450, minutes)
+    assert works.events == ["baseline.learned", "alert.raised", "alert.accepted", "baseline.learned"]
+    assert "learning" not in shown(works, "alerts")
+    with works.hall.ledger.book.reading() as connection:
+        (baselines,) = read_alerts(connection).baselines.values()
+    assert baselines["A", ""].assets["compressor"].kw == pytest.approx(585, rel=0.03)
+    assert baselines["A", ""].number == 1
+    works.hall.ledger.close()
+    return works.abouts
+
+
+def test_an_accepted_fault_is_the_new_normal_and_the_same_after_restarts(tmp_path: Path) -> None:
+    live = accepted(Works(tmp_path / "live", plan=SHORT_SHIFTS), is_restarted=False)
+    about = live[2]["about"]
+    assert about["accepted_by"]
+    assert (about["accepted_why"], about["dropped_baseline"]) == ("a second compressor", 1)
+    assert about["cleared"] == live[2]["t"] >= about["raised"]
+    assert accepted(Works(tmp_path / "restarted", plan=SHORT_SHIFTS), is_restarted=True) == live
+
+
+def cycles_of(works: Works, start: int, end: int) -> dict[str, tables.Cycled]:
+    with works.hall.ledger.book.reading() as connection:
+        return dict(tables.cycled(connection, "gw1", "filling", DAY0_NS + start * MINUTE, DAY0_NS + end * MINUTE))
+
+
 def test_starts_are_counted_by_minute_and_come_out_the_same_in_a_rebuild(works: Works) -> None:
     works.run(40, story())
-    with works.hall.ledger.book.reading() as connection:
-        found = tables.cycled(connection, "gw1", "filling", DAY0_NS, DAY0_NS + 40 * MINUTE)
-    assert set(found) == {"compressor"}
-    assert found["compressor"].starts == 4
-    assert found["compressor"].loaded_ns == 40 * SECOND
-    dumped = [row for row in works.hall.dump() if row.startswith(('["gw1","filling","compressor"', '["cycles"'))]
-    assert len(dumped) > 30
-    again = works.hall.dump_rebuilt()
-    assert [row for row in again if row in dumped] == dumped
+    found = [cycles_of(works, minute, minute + 1) for minute in range(40)]
+    assert set().union(*found) == {"compressor"}
+    assert sum(one["compressor"].starts for one in found) == 4
+    assert sum(one["compressor"].loaded_ns for one in found) == 40 * SECOND
+    before = works.hall.dump()
+    assert works.hall.dump_rebuilt() == before
+    assert [cycles_of(works, minute, minute + 1) for minute in range(40)] == found
+
+
+def test_a_plan_that_holds_from_before_it_was_sealed_leaves_a_rebuild_equal_to_live(tmp_path: Path) -> None:
+    """Starts are counted later by a plan that came later: they are no part of what a rebuild is compared by."""
+    works = Works(tmp_path / "works", plan=PLAN.split("power = ", maxsplit=1)[0])
+    works.boundary(("producing", "A"))
+    minutes = story()
+    works.run(20, minutes)
+    works.seal_plan(PLAN)
+    works.run(40, minutes)
+    assert cycles_of(works, 0, 20) == {}
+    assert cycles_of(works, 20, 40)["compressor"].starts == 2
+    before = works.hall.dump()
+    assert any(row.startswith('["point_schemas"') for row in before)
+    assert works.hall.dump_rebuilt() == before
+    assert cycles_of(works, 0, 40)["compressor"].starts == 4
+    works.hall.ledger.close()
+
+
+def test_starts_in_agents_frames_are_counted_too(tmp_path: Path) -> None:
+    works = Works(tmp_path / "works", plan=PLAN.replace("comp.power", "press.power"))
+    source = AgentSource.of("press-1", "press", {"power": ("kW", AgentColumn(0, Decimal("0.1")))})
+    works.add("schema", schema_body(source.schema))
+    frames = []
+    for number, tenths in enumerate((0, 400, 400, 0, 400, 0)):
+        points = [AgentPoint(0, 0, tenths, 0), AgentPoint(7, 0, 1, 0)]
+        time_ms = (DAY0_NS + number * 10 * SECOND) // 1_000_000
+        raw = pack_frame(
+            agent="press-1",
+            boot=b"one boot",
+            sequence=number + 1,
+            time_ms=time_ms,
+            energy=None,
+            points=points,
+            key=bytes(32),
+        )
+        frames.append(raw)
+    works.now_ns += MINUTE
+    works.add("readings", frames_body(source, frames[:2]))
+    works.add("readings", frames_body(source, frames[2:]))
+    works.give()
+    found = cycles_of(works, 0, 2)["compressor"]
+    assert (found.starts, found.loaded_ns, found.seen_ns) == (2, 30 * SECOND, 50 * SECOND)
+    works.hall.ledger.close()

@@ -4,10 +4,11 @@ import random
 
 import pytest
 
-from gateway.carbon.kpi.baseline import Baseline, from_flat, learn, to_flat
-from gateway.carbon.kpi.windows import REST, WINDOW_NS, Window, quantum
+from gateway.carbon.alerts.baseline import Baseline, from_flat, learn, to_flat
+from gateway.carbon.alerts.windows import REST, WINDOW_NS, Window, quantum
 from gateway.codec.bodies import event_body
 from gateway.codec.checks import check_body
+from gateway.codec.leaves import MAX_HEADER, MAX_LEAF
 from gateway.codec.pack import unpack
 
 HOURS = 5 / 60
@@ -95,3 +96,21 @@ def test_starts_and_duty_are_learned() -> None:
     norm = learned([window(n, 600.0, 720.0, starts=n % 2) for n in range(40)]).assets["compressor"]
     assert norm.starts_per_h == pytest.approx(6)
     assert norm.duty == pytest.approx(0.5)
+
+
+def test_assets_that_are_too_many_for_a_leaf_are_pooled_the_largest_and_the_counted_keep_their_names() -> None:
+    energy = {f"meter {number:03} {'x' * 150}": float(number) for number in range(500)} | {REST: 0.0, "others": 1e6}
+    counted = min(name for name in energy if name)
+    windows = [one._replace(energy_kwh=energy, starts={counted: 1}) for one in varied()]
+    baseline = learned(windows, [windows[0]], **dict.fromkeys(energy, "units"))
+    flat = {"gateway": "g" * 64, "line": "l" * 200, **to_flat(baseline)}
+    assert len(event_body("baseline.learned", 5, flat)) < MAX_LEAF - MAX_HEADER
+    assert from_flat(flat) == baseline
+    assert baseline.covers(energy)
+    assert not baseline.covers(baseline.assets)
+    assert baseline.kept == set(baseline.assets) - {"others"}
+    largest = sorted(set(energy) - {REST, "others", counted}, reverse=True)
+    assert baseline.kept == {REST, counted, *largest[: len(baseline.kept) - 2]}
+    pooled_kwh = sum(energy.values()) - sum(energy[name] for name in baseline.kept)
+    assert baseline.assets["others"].expected_kw(600.0) == pytest.approx(pooled_kwh / HOURS)
+    assert baseline.expected_kw(600.0) == pytest.approx(windows[0].kw)

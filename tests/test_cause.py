@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.carbon.kpi.cause import GRID, MIX, STANDBY, THROUGHPUT, Load, Rates, attribute
+from gateway.carbon.alerts.cause import GRID, MIX, STANDBY, THROUGHPUT, Load, Rates, attribute
 
 BASE = Rates(factor=0.40, units_per_h=600, assets={"compressor": Load(300)}, standby_kw=60, mix_kwh_per_unit=1.10)
 AFTER = Rates(

@@ -1,7 +1,7 @@
 """Starts and loaded time are counted from a power gauge, minute by minute."""
 
-from gateway.carbon.kpi.cycles import TOLD_NS, CycleCounter, Minute
-from gateway.carbon.kpi.observe import MINUTE_NS
+from gateway.carbon.alerts.cycles import TOLD_NS, CycleCounter, Minute
+from gateway.carbon.alerts.observe import MINUTE_NS
 
 SECOND = 1_000_000_000
 T0 = 1_767_258_000 * SECOND

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from gateway.carbon.alerts.alert import ACCEPTED, CLEARED, LEARNED, RAISED, SHELVED, Alert, AlertEvent
+from gateway.carbon.alerts.baseline import from_flat
+from gateway.carbon.alerts.detect import LineWatch
+from gateway.carbon.alerts.observe import MINUTE_NS
 from gateway.carbon.energy import Flag
-from gateway.carbon.kpi.alert import CLEARED, LEARNED, RAISED, SHELVED, Alert, AlertEvent
-from gateway.carbon.kpi.detect import LineWatch
-from gateway.carbon.kpi.observe import MINUTE_NS
 from gateway.codec.bodies import event_body
 from gateway.codec.checks import check_body
+from gateway.codec.leaves import MAX_HEADER, MAX_LEAF
 from gateway.codec.pack import unpack
 from gateway.config.plan import AlertSection
 from tests.line_days import (
@@ -224,6 +226,91 @@ def test_a_shelved_alert_is_quiet_until_its_time_and_never_for_ever() -> None:
     raised = [at for what, at in said if what == RAISED]
     assert len(raised) == 2
     assert raised[1] >= raised[0] + 150
+
+
+def test_an_accepted_fault_is_learned_as_the_new_normal() -> None:
+    """It is clean from then on: nothing of the old normal, no alert while it is learned, and one of what comes next."""
+    watch, said = watch_of(learn_shifts=2), []
+    learned = 2 * SHIFT_MIN
+    fault, worse = learned + 60, learned + 3 * SHIFT_MIN + 60
+    story = (between(fault, worse, **COMPRESSOR), between(worse, worse + 60, compressor_kw=800.0, starts_per_h=45.0))
+    for seen in Line(seed=5).minutes(0, worse + 60, breaks, *story):
+        said += [(event.what, minute(event.t_ns)) for event in watch.feed(seen)]
+        if minute(seen.end_ns) == fault + 30:
+            (alert,) = watch.open_alerts
+            with pytest.raises(ValueError, match="who, and why"):
+                watch.accept(alert.id, by="", why="a second compressor", t_ns=seen.end_ns)
+            with pytest.raises(KeyError):
+                watch.accept("nothing", by="ann", why="a second compressor", t_ns=seen.end_ns)
+            done = watch.accept(alert.id, by="ann", why="a second compressor", t_ns=seen.end_ns)
+            about = unpack(event_body(done.what, done.t_ns, done.about()))["about"]
+            assert (done.what, done.t_ns) == (ACCEPTED, seen.end_ns)
+            assert (about["accepted_by"], about["accepted_why"], about["dropped_baseline"]) == (
+                "ann",
+                "a second compressor",
+                1,
+            )
+            assert Alert.of(about).about() == about
+            assert watch.open_alerts == ()
+            assert watch.baselines == {}
+            assert watch.learning("A", "") == 0
+    assert [what for what, _ in said] == [LEARNED, RAISED, LEARNED, RAISED]
+    assert said[2][1] == learned + 2 * SHIFT_MIN  # what was left of the shift counts
+    assert worse < said[3][1] <= worse + 10
+    assert watch.baselines["A", ""].assets["compressor"].kw == pytest.approx(585, rel=0.02)
+    assert watch.baselines["A", ""].number == 1
+
+
+@pytest.mark.parametrize(("fault", "kind"), [(GRID, "grid"), (NO_COUNTS, "data")])
+def test_only_what_rests_on_a_baseline_can_be_accepted(fault: dict[str, Any], kind: str) -> None:
+    watch = watch_of()
+    told(Line(seed=3), between(FAULT, FAULT + 60, **fault), end=FAULT + 30, watch=watch)
+    (alert,) = watch.open_alerts
+    with pytest.raises(ValueError, match=f"{kind}: want an alert of energy or throughput"):
+        watch.accept(alert.id, by="ann", why="so be it", t_ns=alert.raised_ns)
+    assert watch.open_alerts == (alert,)
+
+
+def test_an_alert_of_a_limit_ends_when_the_plan_has_none_any_more() -> None:
+    line, fault = Line(seed=2), between(300, 2 * SHIFT_MIN, **COMPRESSOR)
+    limited, free = watch_of(limit_kg_per_unit=0.8), watch_of()
+    seen = list(line.minutes(0, SHIFT_MIN, breaks, fault))
+    (raised,) = [event.alert for one in seen[:400] for event in limited.feed(one)]
+    assert raised is not None
+    free.restore([raised])
+    assert [event.what for one in seen[400:] for event in free.feed(one)] == [CLEARED]
+
+
+def test_a_line_with_many_meters_is_watched_and_its_smallest_are_one() -> None:
+    """What the fine meters add up to can be blamed as others; a meter with a name of its own still is."""
+    small = [f"machine hall 3, cabinet {number:03}" for number in range(400)]
+
+    def story(faulty_kw: float, others_kw: float) -> list[AlertEvent]:
+        watch, found = watch_of(learn_shifts=1), []
+        change = between(SHIFT_MIN + 60, SHIFT_MIN + 120, compressor_kw=faulty_kw)
+        for number, seen in enumerate(Line(seed=8).minutes(0, SHIFT_MIN + 90, change)):
+            kw = others_kw if number >= SHIFT_MIN + 60 else 100.0
+            more = {name: kw / len(small) / 60 for name in small}
+            energy = {**seen.energy_kwh, **more}
+            found += watch.feed(seen._replace(energy_kwh=energy, co2e_kg=0.4 * sum(energy.values())))
+        return found
+
+    for faulty_kw, others_kw, name in ((585.0, 100.0, "compressor"), (300.0, 400.0, "others")):
+        events = story(faulty_kw, others_kw)
+        assert [event.what for event in events] == [LEARNED, RAISED]
+        baseline, alert = events[0].baseline, events[1].alert
+        assert baseline is not None
+        assert alert is not None
+        assert len(event_body(LEARNED, 5, events[0].about())) < MAX_LEAF - MAX_HEADER
+        assert alert.causes[0].name == name
+        assert "changed at the onset" in alert.causes[0].evidence
+        assert from_flat(events[0].about()) == baseline
+        assert {"", "compressor", "others"} < set(baseline.assets)
+        assert 100 < len(baseline.assets) < 200
+        assert baseline.covers({"", "compressor", *small})
+        assert not baseline.covers({"", "compressor", *small[1:]})
+        assert not baseline.covers({"", "compressor", "oven", *small})
+        assert not baseline.covers({"", *small})
 
 
 def test_events_stand_in_leaves_and_read_back() -> None:

@@ -16,7 +16,7 @@ from gateway.carbon.facts import Facts
 from gateway.carbon.figures import Cell, Figure, Totals, flag_text
 from gateway.carbon.grid.table import FactorLeaf
 from gateway.errors import TrustError
-from gateway.model import ClockState, LineSchema, Quality, Role
+from gateway.model import ClockState, ContextFact, LineSchema, Quality, Role, What
 from tests.line_leaves import (
     CONSTANT,
     MINUTE,
@@ -377,3 +377,27 @@ def test_what_is_booked_between_two_readings_is_their_difference_wherever_factor
                 by_leaves[key] = by_leaves.get(key, 0) + row.energy_mwh
         sums.append(by_leaves)
     assert sums[0] == sums[1]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_how_long_a_meter_may_be_silent_does_not_hang_on_how_finely_its_time_is_cut(*, before: bool) -> None:
+    """A word of an MES that comes later than the leaves, as in the ledger, or before them, as in a rebuild."""
+    made = facts(CONSTANT)
+    for number in range(9):
+        fact = ContextFact(
+            gateway="gw1",
+            line="filler",
+            what=What.JOB,
+            t_ns=T0 + number * MINUTE + 30 * SECOND,
+            value=str(number),
+            source="mes",
+            id=str(number),
+        )
+        if before:
+            made.add_context(number + 10, fact)
+    projector = LineProjector(schemas=schemas(ONE), facts=made, max_gap_cells=12)
+    cells: dict[int, Cell] = {}
+    for one in minutes(ONE, ["0", *[None] * 8, "0.9"]):
+        cells |= {cell.line.start_ns: cell for cell in projector.feed(one)}
+    assert len(cells) == (18 if before else 9)
+    assert sum(cell.line.energy_mwh or 0 for cell in cells.values()) == 900_000

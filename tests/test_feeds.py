@@ -212,7 +212,7 @@ async def test_history_is_asked_for_again_a_day_after_a_day_s_end(tmp_path: Path
             starts = [request.query.get("start") for request in stand.server.requests[seen:]]
             asked_days += [day] * starts.count("2026-11-22T00:00Z")
         assert asked_days == [2]
-        assert not stand.events()
+        assert {event["event"] for event in stand.events()} == {"feed.repolled"}
 
 
 def test_each_day_comes_to_be_due_1_7_30_and_90_days_after_its_end() -> None:
@@ -253,6 +253,32 @@ async def test_what_was_missed_while_the_ledger_stood_is_fetched(tmp_path: Path)
         found = stand.factors()
         assert found[-1].end_ns - found[0].start_ns >= 6 * DAY_S * S - HOUR_S * S
         assert all(one.end_ns == other.start_ns for one, other in pairwise(found))
+
+
+async def test_what_was_not_answered_is_asked_for_again_after_a_restart_and_then_no_more(tmp_path: Path) -> None:
+    async with standing(tmp_path) as stand:
+
+        async def polled(*, restarts: bool) -> int:
+            if restarts:
+                await stand.feed.close()
+                stand.start()
+            stand.pass_time(300)
+            seen = len(stand.server.requests)
+            await stand.feed.turn()
+            starts = [request.query.get("start") for request in stand.server.requests[seen:]]
+            return starts.count("2026-11-22T00:00Z")
+
+        real, gone = stand.server.provider, WithoutHistory()
+        await stand.feed.turn()
+        stand.pass_time(DAY_S)
+        await stand.feed.turn()
+        stand.server.provider = gone
+        stand.pass_time(DAY_S)
+        assert [await polled(restarts=restarts) for restarts in (False, False, True)] == [0, 0, 0]
+        done = len([event for event in stand.events() if event["event"] == "feed.repolled"])
+        stand.server.provider = real
+        assert [await polled(restarts=restarts) for restarts in (True, False, True, True)] == [1, 0, 0, 0]
+        assert len([event for event in stand.events() if event["event"] == "feed.repolled"]) == done + 1
 
 
 class WithoutHistory(ElectricityMaps):

@@ -19,9 +19,9 @@ from gateway.carbon.energy import Flag
 from gateway.carbon.exact import ratio, shifted, total
 from gateway.carbon.facts import Facts, Touched
 from gateway.carbon.figures import Totals
-from gateway.carbon.fuels import check_fuels
-from gateway.carbon.fueltable import parse_fuels
 from gateway.carbon.grid.table import FactorLeaf
+from gateway.carbon.scopes.fuels import check_fuels
+from gateway.carbon.scopes.fueltable import parse_fuels
 from gateway.codec.bodies import factor_body
 from gateway.codec.leaves import parse, seal
 from gateway.codec.ledger_leaves import to_factor

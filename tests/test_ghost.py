@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.carbon.energy import Flag
 from gateway.carbon.figures import MODELLED, Cell, Totals
-from gateway.carbon.modelled import static_assets
+from gateway.carbon.scopes.modelled import static_assets
 from gateway.config.plan import parse_plan
 from gateway.errors import ConfigError
 from tests.line_leaves import MINUTE, T0, energy, factor, leaf, line, minutes

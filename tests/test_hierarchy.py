@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.carbon.energy import Flag
 from gateway.carbon.figures import METER, REMAINDER, VIRTUAL
-from gateway.carbon.hierarchy import accounts_of
+from gateway.carbon.scopes.hierarchy import accounts_of
 from gateway.config.plan import parse_plan
 from gateway.errors import ConfigError
 from gateway.model import LineSchema

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.carbon.exact import total
-from gateway.carbon.loads import Load, loads_of
-from gateway.carbon.marginal import Marginal, added_load, shifted_load
-from gateway.carbon.market import (
+from gateway.carbon.scopes.loads import Load, loads_of
+from gateway.carbon.scopes.marginal import Marginal, added_load, shifted_load
+from gateway.carbon.scopes.market import (
     Instrument,
     MarketFlag,
     Matching,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.carbon.uncertainty import combined_of_parts, combined_pct, percent_of_class, root
+from gateway.carbon.scopes.uncertainty import combined_of_parts, combined_pct, percent_of_class, root
 from gateway.model import Factor
 from tests.line_leaves import CONSTANT, energy, line, minutes
 from tests.plans import cells_of, planned, rows_of

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from gateway.carbon.alerts.alert import ACCEPTED, CLEARED, DATA, LEARNED, RAISED, SHELVED, Alert, Cause
+from gateway.carbon.alerts.baseline import Baseline, from_flat
 from gateway.carbon.exact import utc
-from gateway.carbon.kpi.alert import ACCEPTED, CLEARED, DATA, LEARNED, RAISED, SHELVED, Alert, Cause
-from gateway.carbon.kpi.baseline import Baseline, from_flat
 from gateway.store.projections import Connection, EventRow, events_named
 
 LineName = tuple[str, str]
@@ -17,8 +17,8 @@ LineName = tuple[str, str]
 class AlertBook:
     """What was said so far. alerts: by id, as said last, the oldest first.
 
-    said_ns: by line, the time of the newest event of its own; what an operator shelves is no such one. learning: by line,
-    product and recipe, the alert that was accepted, while the baseline that was dropped is learned anew.
+    said_ns: by line, the time of the newest event of its own; what an operator shelves is no such one. learning: by
+    line, product and recipe, the alert that was accepted, while the baseline that was dropped is learned anew.
     unusable: events that say no alert and no baseline.
     """
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gateway.carbon.alerts.cycles import POLLED_NS, TOLD_NS, CycleCounter
 from gateway.carbon.facts import NO_PLAN, Facts, PlanLeaf
-from gateway.carbon.kpi.cycles import POLLED_NS, TOLD_NS, CycleCounter
 from gateway.codec.agent_leaves import frames_of
 from gateway.codec.changes import changes_of
 from gateway.codec.checks import rows_of

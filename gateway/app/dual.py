@@ -10,9 +10,10 @@ from gateway.carbon.exact import ratio, shifted, text, utc
 from gateway.carbon.facts import Facts
 from gateway.carbon.grid.table import FactorTable
 from gateway.carbon.kpi.dual import FINAL, PROVISIONAL, Match, YearMatch, has_market, match_year, year_bounds, year_of
-from gateway.carbon.loads import LoadKey, loads_from
-from gateway.carbon.marginal import Marginal, shifted_load
-from gateway.carbon.market import Instrument, claimed, instruments_of
+from gateway.carbon.kpi.report import DAY_NS
+from gateway.carbon.scopes.loads import LoadKey, loads_from
+from gateway.carbon.scopes.marginal import Marginal, shifted_load
+from gateway.carbon.scopes.market import Instrument, claimed, instruments_of
 from gateway.codec.ledger_leaves import to_document
 from gateway.config import LedgerConfig
 from gateway.store import projections as tables
@@ -79,12 +80,15 @@ def read_match(
 
 
 def _loads(connection: Connection, year: int, until_ns: int) -> _LineLoads:
+    """Return the loads of a year by line: of the cells that start before until_ns."""
     start_ns, end_ns = year_bounds(year)
-    end_ns = min(end_ns, until_ns)
-    return {
-        line: tables.line_loads(connection, *line, start_ns=start_ns, end_ns=end_ns)
-        for line in tables.lines(connection)
-    }
+    found: _LineLoads = {}
+    for line in tables.lines(connection):
+        # Also of a cell, a day long at most, that starts in the year before.
+        begin_ns = max(0, start_ns - DAY_NS)
+        parts = tables.line_loads(connection, *line, start_ns=begin_ns, end_ns=min(end_ns, until_ns))
+        found[line] = [part for part in parts if start_ns <= part[0][1] < end_ns]
+    return found
 
 
 def _match(facts: Facts, loads: _LineLoads, year: int, until_ns: int) -> YearMatch:

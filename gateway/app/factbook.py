@@ -1,6 +1,7 @@
 """From the ledger's own leaves to the facts in force: factors, plans, context, and what was stated."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from gateway.carbon.facts import Facts, Touched
 from gateway.carbon.grid.news import news_of
@@ -18,6 +19,16 @@ OWN = ""
 """The ledger's own log, where the tables name a gateway."""
 
 _READ_BYTES = 4 << 20
+
+
+@dataclass(slots=True)
+class _Rows:
+    """What is to be written in one transaction, each table at once."""
+
+    events: list[EventRow] = field(default_factory=list)
+    statements: list[StatementRow] = field(default_factory=list)
+    factors: list[FactorLeaf] = field(default_factory=list)
+    leaves: list[OwnLeafRow] = field(default_factory=list)
 
 
 class FactBook:
@@ -40,22 +51,37 @@ class FactBook:
             for _, leaf in leaves_of(self._own, index, index + 1) if kind in FACTS else ():
                 self._enforce(index, leaf)
 
-    def project(self, connection: Connection, index: int, leaf: Leaf) -> Touched | None:
-        """Write down what a leaf says; return what it may change."""
-        try:
-            if leaf.kind == "event":
-                tables.put_events(connection, [EventRow.of(OWN, index, leaf.body)])
-                return None
-            if leaf.kind == "statement":
-                tables.put_statements(connection, [StatementRow.of(index, to_statement(leaf.body))])
-            touched = self._enforce(index, leaf)
-        except TrustError:
-            self.unusable += 1
+    def project(self, connection: Connection, leaves: Iterable[tuple[int, Leaf]]) -> list[Touched]:
+        """Write down what leaves say, the next of the log; return what they may change."""
+        found: list[Touched] = []
+        rows = _Rows()
+        for index, leaf in leaves:
+            try:
+                touched = self._take(rows, index, leaf)
+            except TrustError:
+                self.unusable += 1
+                continue
+            if touched is not None:
+                found.append(touched)
+        tables.put_events(connection, rows.events)
+        tables.put_statements(connection, rows.statements)
+        tables.put_factors(connection, rows.factors)
+        tables.put_own_leaves(connection, rows.leaves)
+        return found
+
+    def _take(self, rows: _Rows, index: int, leaf: Leaf) -> Touched | None:
+        """Note what a leaf says; return what it may change. Raises TrustError for one that does not fit."""
+        if leaf.kind == "event":
+            rows.events.append(EventRow.of(OWN, index, leaf.body))
             return None
+        statement = StatementRow.of(index, to_statement(leaf.body)) if leaf.kind == "statement" else None
+        touched = self._enforce(index, leaf)
+        if statement is not None:
+            rows.statements.append(statement)
         if leaf.kind == "factor" and touched is not None:
-            tables.put_factors(connection, [self._placed(index, leaf)])
+            rows.factors.append(self._placed(index, leaf))
         elif leaf.kind in {"document", "context", "counts", "statement"}:
-            tables.put_own_leaves(connection, [OwnLeafRow.of(index, leaf.kind, leaf.prev, leaf.body)])
+            rows.leaves.append(OwnLeafRow.of(index, leaf.kind, leaf.prev, leaf.body))
         return touched
 
     def _enforce(self, index: int, leaf: Leaf) -> Touched | None:

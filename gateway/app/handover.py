@@ -14,7 +14,7 @@ from gateway.app.keys import read_signer, read_verifier
 from gateway.carbon.audit.evidence import ProvenLeaf
 from gateway.carbon.audit.export import LogPart, build
 from gateway.carbon.audit.form import Subject
-from gateway.carbon.fuels import FUEL
+from gateway.carbon.scopes.fuels import FUEL
 from gateway.codec.leaves import Leaf, parse
 from gateway.config import LedgerConfig
 from gateway.errors import ConfigError, LogError

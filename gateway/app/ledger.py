@@ -127,6 +127,11 @@ class Ledger:
         return self._projector.touched
 
     @property
+    def ends(self) -> Mapping[tuple[str, str], int]:
+        """Where each line's newest cell ends, by gateway and line."""
+        return self._projector.ends
+
+    @property
     def book(self) -> Projections:
         """The tables, to read."""
         return self._book

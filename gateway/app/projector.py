@@ -37,7 +37,7 @@ class _Gateway:
 class Projector:
     """Writes the tables. One transaction a flush; what it raises leaves the tables as they were.
 
-    rows: rows, changes and frames of readings seen.
+    rows: rows, changes and frames of readings seen. ends: where each line's newest cell ends, by gateway and line.
     """
 
     def __init__(self, book: Projections, *, own: Log, copies: Mapping[str, Log]) -> None:
@@ -47,6 +47,7 @@ class Projector:
         self._cycles = {name: CycleBook(name, self._facts.facts) for name in copies}
         self._own_size = 0
         self.rows = self._unusable = 0
+        self.ends: dict[tuple[str, str], int] = {}
         with book.reading() as connection:
             self._load(connection)
 
@@ -83,6 +84,8 @@ class Projector:
         for name, line in tables.lines(connection):
             if name in self._gateways:
                 self._resume(connection, name, line)
+                if (end_ns := tables.newest_cell_end(connection, name, line)) is not None:
+                    self.ends[name, line] = end_ns
 
     def _resume(self, connection: Connection, name: str, line: str) -> None:
         """Bring a line's projector to where it was: its newest clean leaf and those after it determine that."""
@@ -118,11 +121,8 @@ class Projector:
         return self._facts.news(factors)
 
     def _project_own(self, connection: Connection) -> None:
-        touched = [
-            self._facts.project(connection, index, leaf)
-            for index, leaf in leaves_of(self._own, self._own_size, self._own.durable)
-        ]
-        for window in joined(filter(None, touched)):
+        touched = self._facts.project(connection, leaves_of(self._own, self._own_size, self._own.durable))
+        for window in joined(touched):
             self._restate(connection, window)
         self._own_size = self._own.durable
         receipt = self._own.checkpoint
@@ -140,9 +140,14 @@ class Projector:
             span = tables.cell_span(connection, where)
             if span is None:
                 continue
+            projector = self._gateways[name].lines.get(line)
+            open_ns = None if projector is None else projector.open_ns
+            if projector is not None and open_ns is not None and open_ns <= span[0] and touched.zone is not None:
+                # A factor moves no bounds, and these cells are in memory: of a dead meter, up to a month of them.
+                tables.put_cells(connection, projector.again(name, *span))
+                continue
             tables.delete_cells(connection, name, line, *span)
             tables.put_cells(connection, self._again(connection, name, line, *span))
-            open_ns = self._gateways[name].lines[line].open_ns if line in self._gateways[name].lines else None
             if open_ns is not None and open_ns < span[1]:
                 del self._gateways[name].lines[line]
                 self._resume(connection, name, line)
@@ -202,6 +207,9 @@ class Projector:
             text = receipt.decode() if receipt else None
             tables.put_gateway(connection, GatewayState(gateway=name, size=size, receipt=text))
         gateway.size = size
+        for cell in cells:
+            key = (name, cell.line.line)
+            self.ends[key] = max(cell.line.end_ns, self.ends.get(key, cell.line.end_ns))
 
     def _adopt(self, connection: Connection, name: str, index: int, leaf: Leaf) -> None:
         schema = to_schema(leaf.body)

@@ -41,7 +41,7 @@ def rebuild(config: LedgerConfig, *, say: Callable[[str], None], files: Callable
 
 
 def dump_sha256(book: Projections) -> str:
-    """Return the SHA-256 of all tables as text."""
+    """Return the SHA-256 of the tables as text: see tables.dump."""
     digest = hashlib.sha256()
     with book.reading() as connection:
         for line in tables.dump(connection):

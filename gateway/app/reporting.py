@@ -6,6 +6,7 @@ from datetime import date
 from itertools import pairwise
 from typing import Any
 
+from gateway.app.alerts import cause_words, change_words, read_alerts
 from gateway.app.dual import read_documents, read_match, reading, year_row
 from gateway.app.duties.closing_lines import statement_of
 from gateway.carbon.exact import text, utc
@@ -55,6 +56,7 @@ def make_report(config: LedgerConfig, wish: ReportWish) -> dict[str, Any]:
         before = _before(connection, lines, wish, by, rows)
         stated = {row.group: _stated(connection, row, wish.by) for row in rows}
         match = _match(config, connection, rows)
+        alerts = _alerts(connection, rows)
     if wish.shift is not None and not rows:
         raise ConfigError(f"shift: got {wish.shift!r}, want one of these lines, such as 2026-11-21/early")
     return {
@@ -62,8 +64,36 @@ def make_report(config: LedgerConfig, wish: ReportWish) -> dict[str, Any]:
         "start": utc(min((row.start_ns for row in rows), default=start_ns)),
         "end": utc(max((row.end_ns for row in rows), default=start_ns)),
         "market": [] if match is None else [year_row(year) for year in match.years],
+        "alerts": alerts,
         "rows": [_row(row, before.get(row.group), stated[row.group], match) for row in rows],
     }
+
+
+def _alerts(connection: Connection, rows: Sequence[Tally]) -> list[dict[str, Any]]:
+    """Return the alerts of the rows' lines that were open in their time, the oldest first."""
+    spans: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        line = row.group[0][1]
+        start_ns, end_ns = spans.get(line, (row.start_ns, row.end_ns))
+        spans[line] = (min(start_ns, row.start_ns), max(end_ns, row.end_ns))
+    found = []
+    for alert in sorted(read_alerts(connection).alerts.values(), key=lambda one: one.raised_ns):
+        start_ns, end_ns = spans.get(f"{alert.gateway}/{alert.line}", (0, 0))
+        if alert.onset_ns < end_ns and (alert.cleared_ns or end_ns) > start_ns:
+            found.append(
+                {
+                    "alert": alert.id,
+                    "line": f"{alert.gateway}/{alert.line}",
+                    "kind": alert.kind,
+                    "since": utc(alert.onset_ns),
+                    "cause": cause_words(alert.causes[0], alert.unit) if alert.causes else alert.kind,
+                    "change": change_words(alert),
+                    "change_percent": alert.change_percent,
+                    "excess_kg": alert.excess_kg,
+                    "avoided_kg": alert.avoided_kg,
+                }
+            )
+    return found
 
 
 def _match(config: LedgerConfig, connection: Connection, rows: Sequence[Tally]) -> Match | None:

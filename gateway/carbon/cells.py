@@ -4,17 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from gateway.carbon.beside import beside, sums_of
-from gateway.carbon.books import Books
 from gateway.carbon.energy import Booking, Flag, LeafRef, Nothing
 from gateway.carbon.exact import shifted, times, total
 from gateway.carbon.facts import Facts
 from gateway.carbon.figures import REMAINDER, Cell, Figure, Flags, LineFigure, units_of
 from gateway.carbon.grid.table import Span
-from gateway.carbon.hierarchy import Account, falls_short
 from gateway.carbon.plain import Plain
+from gateway.carbon.scopes.beside import beside, sums_of
+from gateway.carbon.scopes.books import Books
+from gateway.carbon.scopes.hierarchy import Account, falls_short
+from gateway.carbon.scopes.uncertainty import combined_of_parts
 from gateway.carbon.setting import Setting
-from gateway.carbon.uncertainty import combined_of_parts
 from gateway.model import ClockState, LineColumn, LineSchema, Role
 
 Key = str

@@ -38,8 +38,7 @@ from gateway.carbon.energy import (
 from gateway.carbon.exact import scaled
 from gateway.carbon.facts import Facts
 from gateway.carbon.figures import Cell
-from gateway.carbon.fuels import MICRO_PLACES, FuelRegister
-from gateway.carbon.setting import Piece
+from gateway.carbon.scopes.fuels import MICRO_PLACES, FuelRegister
 from gateway.errors import TrustError
 from gateway.model import INTERPOLATED, Interval, LineColumn, LineSchema, Quality, Role
 
@@ -93,6 +92,7 @@ class LineProjector:
         self._counters: _Counters | None = None
         self._registers: list[Register] = []
         self._open: list[OpenCell] = []
+        self._waiting: list[int] = []  # where the boundaries lie of which the open cells are pieces
         self._last_ns: int | None = None
         self._passed_over = False
 
@@ -105,6 +105,14 @@ class LineProjector:
     def clean(self) -> bool:
         """Whether the newest leaf alone determines what comes: a new projector may start with it instead."""
         return not self._passed_over and all(register.settled for register in self._registers)
+
+    def again(self, gateway: str, start_ns: int, end_ns: int) -> tuple[Cell, ...]:
+        """Return those of the cells from open_ns on that overlap [start_ns, end_ns), as when a factor has changed.
+
+        For facts that move no cell's bounds, and with what was fed until now.
+        """
+        touched = (cell for cell in self._open if cell.start_ns < end_ns and start_ns < cell.end_ns)
+        return tuple([self._make(cell, gateway, self._facts) for cell in touched])
 
     def feed(self, leaf: IntervalLeaf) -> tuple[Cell, ...]:
         """Return the cells that this leaf says something new about, in order of time.
@@ -120,8 +128,11 @@ class LineProjector:
             self._passed_over = True
             return ()
         self._adopt(counters)
-        pieces = self._cut(leaf, counters.schema)
-        judged = self._judge(counters, readings, len(pieces))
+        bounds = self._bounds(counters.schema, t_ns)
+        cut, told = self._facts.pieces, leaf.interval.context
+        pieces = [piece for one in pairwise(bounds) for piece in cut(leaf.gateway, counters.schema, *one, told)]
+        self._waiting += bounds[:-1]
+        judged = self._judge(counters, readings)
         changed = self._book(counters, judged)
         self._open += [
             OpenCell(
@@ -184,30 +195,29 @@ class LineProjector:
                 registers.append(_register(column, Flag.NO_VALUE if old is None else Flag.REPLACED))
         self._registers, self._counters = registers, counters
 
-    def _cut(self, leaf: IntervalLeaf, schema: LineSchema) -> list[Piece]:
-        """Return the pieces of the time since the last leaf: each is to be a cell."""
+    def _bounds(self, schema: LineSchema, t_ns: int) -> list[int]:
+        """Return the boundaries since the last leaf, and t_ns: each two that follow each other make a cell."""
         if self._last_ns is None:
             return []
-        t_ns, told = leaf.interval.t_ns, leaf.interval.context
         period_ns = schema.period_s * 1_000_000_000
         inner = range((self._last_ns // period_ns + 1) * period_ns, t_ns, period_ns)
         if len(inner) >= self._max_gap_cells:
             self._registers = [_register(column, Flag.GAP_TOO_LONG) for column in schema.columns]
             inner = range(0)
-        bounds = pairwise([self._last_ns, *inner, t_ns])
-        return [piece for start, end in bounds for piece in self._facts.pieces(leaf.gateway, schema, start, end, told)]
+        return [self._last_ns, *inner, t_ns]
 
-    def _judge(self, counters: _Counters, readings: list[Reading | None], new: int) -> list[Booking | Nothing]:
-        """Give each column's reading to its register; new: how many cells it makes."""
+    def _judge(self, counters: _Counters, readings: list[Reading | None]) -> list[Booking | Nothing]:
+        """Give each column's reading to its register."""
         judged = [
             register.miss() if reading is None else register.read(reading)
             for register, reading in zip(self._registers, readings, strict=True)
         ]
         for place, said in enumerate(judged):
-            # The base of what books nothing may lie far back, and all cells since then wait for it.
+            # The base of what books nothing may lie far back, and all cells since then wait for it. How they are cut
+            # does not count: else what a register booked would hang on when a fact came.
             if isinstance(said, Booking) or said.base is None:
                 continue
-            if len(self._open) + new - self._place(said.base.t_ns) > self._max_gap_cells:
+            if len(self._waiting) - bisect_left(self._waiting, said.base.t_ns) > self._max_gap_cells:
                 self._registers[place] = _register(counters.columns[place], Flag.NO_VALUE)
                 judged[place] = Nothing(flag=Flag.GAP_TOO_LONG, base=said.base)
         return judged
@@ -230,6 +240,7 @@ class LineProjector:
         """Forget the cells of which no register has more to say."""
         waits = [register.base.t_ns for register in self._registers if register.base and not register.settled]
         del self._open[: self._place(min(waits)) if waits else len(self._open)]
+        del self._waiting[: bisect_left(self._waiting, min(waits)) if waits else len(self._waiting)]
 
 
 def project(leaves: Iterable[IntervalLeaf], *, schemas: Mapping[bytes, LineSchema], facts: Facts) -> dict[int, Cell]:

@@ -7,12 +7,12 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
-from gateway.carbon.books import Books, books_of
 from gateway.carbon.calendar import Calendar
 from gateway.carbon.counted import NO_COUNTS, Counted, LineCounts, has_counter
-from gateway.carbon.fuels import FUEL, FuelFactors
 from gateway.carbon.grid.settings import GridSettings, parse_settings
 from gateway.carbon.grid.table import FactorLeaf, FactorTable
+from gateway.carbon.scopes.books import Books, books_of
+from gateway.carbon.scopes.fuels import FUEL, FuelFactors
 from gateway.carbon.setting import NO_CONTEXT, NO_SETTING, LineContext, Piece, Setting, merged, setting_at, told_cuts
 from gateway.config.plan import GridSection, Plan, parse_plan
 from gateway.errors import ConfigError, TrustError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gateway.carbon.exact import EXACT, shifted
 from gateway.carbon.figures import Figure
-from gateway.carbon.uncertainty import combined_pct
+from gateway.carbon.scopes.uncertainty import combined_pct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway.carbon.energy import Booking
     from gateway.carbon.figures import Flags
     from gateway.carbon.grid.table import Span
-    from gateway.carbon.hierarchy import Account
+    from gateway.carbon.scopes.hierarchy import Account
     from gateway.model import LineColumn
 
 _OWN = (

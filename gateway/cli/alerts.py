@@ -13,7 +13,7 @@ from gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     from gateway.app.alerts import AlertBook
-    from gateway.carbon.kpi.alert import Alert
+    from gateway.carbon.alerts.alert import Alert
 
 _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
@@ -144,14 +144,14 @@ def accept(file: Path, alert: str, why: str, *, as_json: bool) -> None:
 def _ask(file: Path, what: str, alert: str, why: str, *, as_json: bool, until_ns: int = 0) -> None:
     """Write a request of an open alert."""
     from gateway.app.shelving import ACCEPT, account, ask
-    from gateway.carbon.kpi.alert import ACCEPTABLE
+    from gateway.carbon.alerts.alert import ACCEPTABLE
 
     found = next((one for one in _book(file).alerts.values() if one.id == alert and one.cleared_ns is None), None)
     if found is None:
         raise ConfigError(f"{what}: got {alert!r}, want an open alert, as `wattseal alerts {file} --open` shows them")
     if what == ACCEPT and found.kind not in ACCEPTABLE:
         kinds = " or ".join(sorted(ACCEPTABLE))
-        raise ConfigError(f"{what}: got {alert!r} of kind {found.kind}, want one of kind {kinds}; others can be shelved")
+        raise ConfigError(f"{what}: got {alert!r} of kind {found.kind}, want {kinds}; others can be shelved")
     if not why.strip():
         raise ConfigError(f"{what}: --why: got nothing, want the reason")
     path = ask(load_ledger(file).ledger.state, what, alert, until_ns=until_ns, why=why)

@@ -82,6 +82,8 @@ def demo(seconds: float | None, out: Path | None, fault_after: float | None, *, 
     click.echo(json.dumps({key: said for key, said in summary.items() if key != "story"}, indent=2))
     if out is not None and (out / "export").exists():
         click.echo(f"\nLeft in {out}. Check the export:  wattseal verify {out}/export")
+        if (out / "story").exists():
+            click.echo(f"The story's shifts:  wattseal report {out}/story/ledger.toml")
 
 
 def _emptied(out: Path, *, force: bool) -> Path:

@@ -1,6 +1,7 @@
 """Commands for what a shift came to: report, statements."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 _WIDTH = 30
+_WIDE = 160
+"""Columns of what is no terminal."""
 _SIDE_BY_SIDE = ("energy_kwh", "co2e_kg", "units_good", "kg_per_unit", "oee", "coverage_pct", "factor_state", "state")
 _MARKET = ("market_co2e_kg", "market_method", "market_state", "market_matched")
 _BY = ("line", "shift", "job", "product", "recipe", "day")
@@ -56,7 +59,7 @@ def report(
     if as_json:
         click.echo(json.dumps(found))
         return
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
     if not found["rows"]:
         console.print(f"{file}: no interval of that time yet")
         return
@@ -64,6 +67,9 @@ def report(
     for kind, title in (("state", "Energy by state"), ("asset", "Energy by asset")):
         _print_bars(console, found["rows"], kind, title)
     _print_restated(console, found["rows"], file)
+    for alert in found["alerts"]:
+        console.print(f"\nAlert {alert['alert']}, {alert['line']}: {alert['cause']}", markup=False, soft_wrap=True)
+        console.print(f"  since {alert['since']}: {alert['change']}", markup=False, soft_wrap=True)
 
 
 def _print_rows(console: "Console", found: Mapping[str, Any]) -> None:
@@ -74,19 +80,8 @@ def _print_rows(console: "Console", found: Mapping[str, Any]) -> None:
     market = ("kg market-based",) if found["market"] else ()
     for name in dict.fromkeys(("line", by)):
         table.add_column(name)
-    for name in (
-        "kWh",
-        "kg CO2e",
-        *market,
-        "good",
-        "scrap",
-        "kg/unit",
-        "change",
-        "OEE",
-        "coverage",
-        "factors",
-        "state",
-    ):
+    numbers = ("kWh", "kg CO2e", *market, "good", "scrap", "kg/unit", "change", "OEE", "coverage")
+    for name in (*numbers, "factors", "state"):
         table.add_column(name, justify="left" if name in {"factors", "state"} else "right")
     for row in found["rows"]:
         figures = row["figures"]
@@ -115,6 +110,8 @@ def _print_rows(console: "Console", found: Mapping[str, Any]) -> None:
 
 def _print_market(console: "Console", found: Mapping[str, Any]) -> None:
     """Print by which method and instruments the market-based figures are; nothing where there are none."""
+    from gateway.carbon.exact import text
+
     for year in found["market"]:
         first = f"; first {year['offset_id']}" if year["offset_id"] else ""
         console.print(
@@ -133,7 +130,7 @@ def _print_market(console: "Console", found: Mapping[str, Any]) -> None:
                 name = key.removeprefix("market.").removesuffix(".mwh")
                 sums[name] = sums.get(name, Decimal(0)) + Decimal(value)
     for name, mwh in sorted(sums.items()):
-        console.print(f"  {name}: {mwh:f} MWh claimed by these rows", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {name}: {text(mwh)} MWh claimed by these rows", markup=False, highlight=False, soft_wrap=True)
     if flags:
         console.print(f"  {', '.join(sorted(flags))}", markup=False, highlight=False, soft_wrap=True)
 
@@ -207,9 +204,10 @@ def statements(file: Path, *, record: str | None, as_json: bool) -> None:
     for one in found:
         subject, figures = one["subject"], one["figures"]
         where = f"{subject.get('gateway', '')}/{subject.get('line', '')} {subject.get('shift', '')}"
+        market = f"{figures['market_co2e_kg'] or '-'} kg market-based  " if "market_co2e_kg" in figures else ""
         click.echo(
             f"{one['record']}  {where}  version {one['version']}  {figures.get('energy_kwh', '-')} kWh  "
-            f"{figures.get('co2e_kg') or '-'} kg  {figures.get('state', '')}  {one['reason']}"
+            f"{figures.get('co2e_kg') or '-'} kg  {market}{figures.get('state', '')}  {one['reason']}"
         )
         for name, (before, after) in one["changed"].items() if record is not None else ():
             click.echo(f"    {name}: {before or '-'} -> {after or '-'}")

@@ -103,7 +103,7 @@ def ledger_rebuild(file: Path) -> None:
 
     allow_open_files()
     digest = rebuild(load_ledger(file), say=lambda text: click.echo(text, err=True))
-    click.echo(f"rebuilt; sha256 of all tables: {digest}")
+    click.echo(f"rebuilt; sha256 of the tables: {digest}")
 
 
 COMMANDS = (run, collect, seal, forward, ledger)

@@ -17,8 +17,14 @@ _S = TypeVar("_S", bound=msgspec.Struct)
 _WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "object": "a table"}
 
 
+# tomllib takes quadratic time for a key of many parts: a minute for one of 60 KB.
+_LONG_KEY = re.compile(r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){33}""")
+
+
 def toml(text: str, name: str) -> dict[str, Any]:
     """Return what a TOML text says. Raises ConfigError."""
+    if (long := _LONG_KEY.search(text)) is not None:
+        raise ConfigError(f"{name}: got a key of more than 32 parts, {shown(long[0])}, want a shorter one")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as e:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app.demo_plant import LINE, plant_devices
-from gateway.carbon.kpi.alert import CLEARED, RAISED, Alert, Cause
+from gateway.carbon.alerts.alert import CLEARED, RAISED, Alert, Cause
 from gateway.store import projections as tables
 from gateway.store.projections import EventRow, Slice
 from hil.plant.factory import Plant

@@ -2,8 +2,8 @@
 
 It reads the cells of a line as they come to the tables, once, in order of time; a cell that is restated later raises
 nothing after the event. After a restart it reads again from the newest baseline on, at most BACK_NS: what was sealed
-then is not sealed again, and what is open stays so. A change of the line's plan begins like a restart. Where an operator
-accepted an alert later than that baseline, it reads from there: what was usual before is not learned again.
+then is not sealed again, and what is open stays so. A change of the line's plan begins like a restart. Where an
+operator accepted an alert later than that baseline, it reads from there: what was usual before is not learned again.
 """
 
 import time
@@ -16,10 +16,10 @@ from structlog.typing import FilteringBoundLogger
 from gateway.app.alerts import AlertBook, LineName, cause_words, read_alerts
 from gateway.app.duties.duty import Desk
 from gateway.app.shelving import ACCEPT, SHELVE, Request, take
+from gateway.carbon.alerts.alert import LEARNED, RAISED, AlertEvent
+from gateway.carbon.alerts.detect import LineWatch
+from gateway.carbon.alerts.observe import HOUR_NS, Observation, observe
 from gateway.carbon.figures import Cell
-from gateway.carbon.kpi.alert import LEARNED, RAISED, AlertEvent
-from gateway.carbon.kpi.detect import LineWatch
-from gateway.carbon.kpi.observe import HOUR_NS, Observation, observe
 from gateway.codec.bodies import event_body
 from gateway.codec.leaves import MAX_HEADER, MAX_LEAF
 from gateway.config.plan import LinePlan
@@ -154,10 +154,10 @@ class Alerting:
     def _chunk(self, line: _Line, now_ns: int) -> list[Observation]:
         """Return some hours of a line, from where it was left; none where there is nothing new."""
         gateway, name = line.name
+        newest = self._desk.ends.get(line.name)
+        if newest is None or newest <= line.next_ns:
+            return []
         with self._desk.book.reading() as connection:
-            newest = tables.newest_cell_end(connection, gateway, name)
-            if newest is None or newest <= line.next_ns:
-                return []
             where = Slice(start_ns=line.next_ns, end_ns=line.next_ns + _CHUNK_NS, gateway=gateway, line=name)
             cells = list(tables.cells(connection, where))
             if not cells:

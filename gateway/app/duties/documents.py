@@ -12,8 +12,8 @@ from structlog.typing import FilteringBoundLogger
 from gateway.app.duties.duty import Desk
 from gateway.app.timezones import Rules, covers, rules_of
 from gateway.carbon.facts import GRID_SETTINGS, PLAN
-from gateway.carbon.fuels import check_fuels
 from gateway.carbon.grid.settings import parse_settings
+from gateway.carbon.scopes.fuels import check_fuels
 from gateway.codec.bodies import document_body
 from gateway.config.ledger import LedgerSection
 from gateway.config.plan import Plan, parse_plan

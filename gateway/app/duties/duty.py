@@ -1,6 +1,6 @@
 """The seam between the ledger and its duties."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from gateway.carbon.facts import Facts, Touched
@@ -29,6 +29,11 @@ class Desk(Protocol):
     @property
     def touched(self) -> Sequence[tuple[int, Touched]]:
         """What each fact may change, by its leaf's index in the ledger's log, in its order."""
+        ...
+
+    @property
+    def ends(self) -> Mapping[tuple[str, str], int]:
+        """Where each line's newest cell ends, by gateway and line: whether there is anything new, without a query."""
         ...
 
     @property

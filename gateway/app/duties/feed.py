@@ -1,5 +1,6 @@
 """One feed: what it asks for when, what it offers to the ledger, and how it stands."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -56,7 +57,8 @@ class Feed:
         self._is_pinned_anew = False
         self._said: dict[str, set[str]] = {}
         self._since_ns: int | None = None
-        self._oldest_ns = 0
+        self._oldest_ns = self._repolled_ns = 0
+        self._is_given_up = False
         self._forecast_ns = 0
         self._due: list[Window] = []
 
@@ -114,7 +116,7 @@ class Feed:
     async def _latest(self, source: FactorSource, now_ns: int) -> None:
         """Ask for the last day."""
         if self._since_ns is None:
-            self._oldest_ns, self._since_ns = self._known(now_ns)
+            self._oldest_ns, self._since_ns, self._repolled_ns = self._known(now_ns)
         newest_ns, start_ns = self._since_ns, _hour(now_ns - DAY_NS)
         found = await source.fetch(Window(start_ns=start_ns, end_ns=now_ns), now_ns)
         if not found:
@@ -124,10 +126,10 @@ class Feed:
         if newest_ns < start_ns + _OVERLAP_NS:
             missed_ns = max(_hour(newest_ns), _hour(now_ns - MOST_BACK_NS))
             self._due.append(Window(start_ns=missed_ns, end_ns=start_ns + _OVERLAP_NS))
-        for window in due(newest_ns, now_ns):
+        for window in due(self._repolled_ns, now_ns):
             if window.end_ns > self._oldest_ns:  # what we never had is no revision
                 self._due.append(replace(window, start_ns=max(window.start_ns, self._oldest_ns)))
-        self._since_ns = now_ns
+        self._since_ns = self._repolled_ns = now_ns
 
     async def _forecast(self, source: FactorSource, now_ns: int) -> None:
         """Ask for the next day, once an hour."""
@@ -143,7 +145,12 @@ class Feed:
             self._recovered("forecast")
 
     async def _history(self, source: FactorSource, now_ns: int) -> None:
-        """Ask again for days that may have been revised. What fails for a while stays due."""
+        """Ask again for days that may have been revised, and seal that all was answered. What fails stays due.
+
+        What is given up for now is due again after a restart.
+        """
+        was_due = bool(self._due)
+        self._is_given_up |= len(self._due) > MOST_DUE
         del self._due[:-MOST_DUE]
         while self._due:
             window = self._due[0]
@@ -156,19 +163,37 @@ class Feed:
                     self._say("feed.refused", about)
                 if isinstance(e, ConfigError) or e.what in _LASTING:
                     self._due.clear()
+                    self._is_given_up = True
                 return
             self._due.pop(0)
             self._recovered("history")
+        if was_due and not self._is_given_up:
+            self._desk.seal("event", event_body("feed.repolled", now_ns, self._key))
 
-    def _known(self, now_ns: int) -> tuple[int, int]:
-        """Return the start of the oldest factor of this feed and the end of its newest; now where there is none."""
+    @property
+    def _key(self) -> dict[str, str]:
+        """What its factors are known by."""
         section = self.section
-        key = (section.provider, section.zone, section.signal, section.factor_type)
+        key = {"provider": section.provider, "zone": section.zone}
+        return key | {"signal": section.signal, "type": section.factor_type}
+
+    def _known(self, now_ns: int) -> tuple[int, int, int]:
+        """Return how the feed stands by the ledger's log, each at most now.
+
+        That is the start of its oldest factor, the end of its newest, and until when all that was due was answered:
+        where that was never sealed, since its oldest factor nothing was.
+        """
+        key = tuple(self._key.values())
         with self._desk.book.reading() as connection:
             factors = [leaf.factor for leaf in tables.factors(connection)]
+            events = tables.events_named(connection, "feed.repolled")
         known = [factor for factor in factors if factor.key[:4] == key and factor.state != "forecast"]
         oldest_ns = min((factor.start_ns for factor in known), default=now_ns)
-        return oldest_ns, min(max((factor.end_ns for factor in known), default=now_ns), now_ns)
+        newest_ns = max((factor.end_ns for factor in known), default=now_ns)
+        repolled = [event.t_ns for event in events if json.loads(event.about) == self._key]
+        if repolled:  # what was missed by then was fetched, what was missed later maybe not
+            newest_ns = min(newest_ns, repolled[-1])
+        return oldest_ns, min(newest_ns, now_ns), min(repolled[-1] if repolled else oldest_ns, now_ns)
 
     def _offer(self, factors: Iterable[Factor]) -> None:
         """Offer each window once; a forecast never replaces what is better."""

@@ -6,9 +6,9 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.app.duties.duty import Desk
 from gateway.app.load import annual_tables, table_text
-from gateway.carbon.fueltable import parse_fuels
 from gateway.carbon.grid.factors import parse_factors
 from gateway.carbon.grid.news import news_of
+from gateway.carbon.scopes.fueltable import parse_fuels
 from gateway.errors import ConfigError
 from gateway.model import Factor
 

@@ -72,7 +72,7 @@ def build(subject: Subject, *, gateways: Mapping[str, LogPart], ledger: LogPart,
     notes = {name: part.note for name, part in gateways.items()}
     factors = read_ledger(LEDGER_LEAVES, _parsed(ledger), notes=notes, vkey=ledger.key.vkey)
     lines = compute(subject, evidence, factors)
-    unused = set(factors.factor_indices) - factors_of(lines)
+    unused = set(factors.factor_indices) - factors_of(lines, factors)
     files = {
         ROWS: "".join(rows_of(lines)).encode(),
         ABOUT: subject.pack(),

@@ -229,6 +229,7 @@ def rows_of(lines: Iterable[LineCells]) -> Iterator[str]:
         yield from lines_of(line.cells)
 
 
-def factors_of(lines: Iterable[LineCells]) -> frozenset[int | None]:
-    """Return the ledger's leaf indices of the factors that rows rest on."""
-    return frozenset(figure.factor_leaf_index for line in lines for cell in line.cells for figure in cell.figures)
+def factors_of(lines: Iterable[LineCells], ledger: LedgerEvidence) -> frozenset[int | None]:
+    """Return the ledger's leaf indices of the factors that rows rest on: named there, or the end of one that is."""
+    used = frozenset(figure.factor_leaf_index for line in lines for cell in line.cells for figure in cell.figures)
+    return used | ledger.facts.factors.enders(used)

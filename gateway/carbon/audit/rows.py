@@ -4,7 +4,8 @@ Comma separated, a header line, LF line ends, a field quoted only where it has t
 strings; CO2e is unrounded. An empty field is a value that there is not: never 0.
 
 A text that begins with =, +, - or @ gets an apostrophe before it: what a gateway calls a meter must not become a
-formula in an auditor's spreadsheet.
+formula in an auditor's spreadsheet. A control character, as in a word of a controller's, is written as U+FFFD: it could
+end the row there, or hide a formula behind it.
 
 Units stand in the first row of a cell alone, so that a column's sum is the sum: kg per unit is
 SUM(co2e_kg) / SUM(units_good).
@@ -13,6 +14,7 @@ SUM(co2e_kg) / SUM(units_good).
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
@@ -21,6 +23,7 @@ from gateway.carbon.figures import CALC_VERSION, METHOD, SCOPE_2, Cell, Figure, 
 from gateway.model import ClockState
 
 SCHEMA_VERSION = "2"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 COLUMNS = (
     "schema_version",
@@ -144,6 +147,7 @@ def _fields(figure: Figure, line: LineFigure | None) -> Iterator[str]:
 
 
 def _word(said: str) -> str:
+    said = _CONTROL.sub("\ufffd", said)
     return "'" + said if said.startswith(("=", "+", "-", "@")) else said
 
 

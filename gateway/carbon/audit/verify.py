@@ -207,7 +207,7 @@ def _check_trust(keys: Keys, trust: Sequence[str] | None) -> None:
 def _check_rows(content: bytes, lines: Sequence[LineCells], ledger: LedgerEvidence) -> int:
     """Compare each row with what the leaves give, and that each factor is used; return how many rows there are."""
     rows = _compare(content, rows_of(lines))
-    used = factors_of(lines)
+    used = factors_of(lines, ledger)
     for index in ledger.factor_indices:
         if index not in used:
             raise TrustError(f"{LEDGER_LEAVES}: leaf {index}: a factor that no row rests on", index=index)

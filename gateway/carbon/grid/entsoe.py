@@ -30,7 +30,8 @@ STORAGE = frozenset({"B10"})
 
 _PERIODS = {"PT15M": 900, "PT30M": 1_800, "PT60M": 3_600, "PT1H": 3_600}
 _MOST_MW = 1_000_000
-_MOST_POINTS = 200_000
+_MOST_POINTS = 50_000
+"""In one answer: four days of quarter hours of all kinds are 10,000."""
 _PLACES = 6
 
 _Mix = dict[int, dict[str, Decimal]]
@@ -71,6 +72,7 @@ def parse_generation(body: bytes, wanted: Wanted, table: MixTable) -> list[Facto
         raise AnswerError(f"{NAME}: got a document {root.tag[:40]!r}, want GL_MarketDocument of type A75")
     mixes: dict[int, _Mix] = {}
     kinds: set[str] = set()
+    left = _MOST_POINTS
     for series in root.iterfind("TimeSeries"):
         if series.find("outBiddingZone_Domain.mRID") is not None:
             continue  # what storage draws
@@ -81,12 +83,15 @@ def parse_generation(body: bytes, wanted: Wanted, table: MixTable) -> list[Facto
         if kind not in STORAGE:
             kinds.add(kind)
             for period in series.iterfind("Period"):
-                _take(period, kind, mixes, repeats=_said(series, "curveType") == "A03")
+                left -= _take(period, kind, mixes, repeats=_said(series, "curveType") == "A03", most=left)
     if not mixes:
         return []
     period_s, mix = _finest(mixes)
-    values = [_value(start_ns, period_s, mix[start_ns], wanted, table) for start_ns in sorted(mix)]
-    complete = [value for value, start_ns in zip(values, sorted(mix), strict=True) if set(mix[start_ns]) == kinds]
+    complete = [
+        _value(start_ns, period_s, mix[start_ns], wanted, table)
+        for start_ns in sorted(mix)
+        if wanted.window.start_ns <= start_ns < wanted.window.end_ns and set(mix[start_ns]) == kinds
+    ]
     return factors_of([value for value in complete if value is not None], wanted)
 
 
@@ -113,8 +118,11 @@ def _said(element: ET.Element, path: str) -> str:
     return (element.findtext(path) or "").strip()
 
 
-def _take(period: ET.Element, kind: str, mixes: dict[int, _Mix], *, repeats: bool) -> None:
-    """Add one period's points. repeats: a position that is left out has the value before it (curve type A03)."""
+def _take(period: ET.Element, kind: str, mixes: dict[int, _Mix], *, repeats: bool, most: int) -> int:
+    """Add one period's points; return how many there can be, most at most.
+
+    repeats: a position that is left out has the value before it (curve type A03): so a few bytes can be many points.
+    """
     where = f"{NAME}: {kind}"
     period_s = _PERIODS.get(_said(period, "resolution"))
     if period_s is None:
@@ -122,8 +130,8 @@ def _take(period: ET.Element, kind: str, mixes: dict[int, _Mix], *, repeats: boo
     start_ns = boundary(_said(period, "timeInterval/start"), period_s, f"{where}: start")
     end_ns = boundary(_said(period, "timeInterval/end"), period_s, f"{where}: end")
     count = (end_ns - start_ns) // (period_s * S)
-    if not 0 < count <= _MOST_POINTS:
-        raise AnswerError(f"{where}: timeInterval: got {count} points, want 1 to {_MOST_POINTS}")
+    if not 0 < count <= most:
+        raise AnswerError(f"{where}: timeInterval: got {count} points, want 1 to {most}, of {_MOST_POINTS} in all")
     points: dict[int, Decimal] = {}
     for point in period.iterfind("Point"):
         position = _said(point, "position")
@@ -136,6 +144,7 @@ def _take(period: ET.Element, kind: str, mixes: dict[int, _Mix], *, repeats: boo
         if held is not None:
             at = mix.setdefault(start_ns + (position_now - 1) * period_s * S, {})
             at[kind] = total([at.get(kind, Decimal(0)), held])
+    return count
 
 
 def _megawatts(said: str, where: str) -> Decimal:

@@ -14,7 +14,7 @@ Without a policy the shortest window has it, as an hour's over a year's, then th
 Where none of these is, there is no factor. Never zero.
 
 The choice at an instant is the least of a rank that rests on each candidate alone. So it stays the same where the
-others, which lost, are not shown, as in an export.
+others, which lost, are not shown, as in an export; but what ends an open window is (`enders`).
 """
 
 from bisect import bisect_right
@@ -185,6 +185,16 @@ class FactorTable:
         if place > 0 and windows.leaves[place - 1].factor.end_ns == UNTIL_FURTHER_NOTICE_NS:
             return next_ns  # that one held so far, and was ended for good
         return min(windows.end(place) + beyond_ns, next_ns)
+
+    def enders(self, indices: frozenset[int | None]) -> frozenset[int]:
+        """Return the leaves that end an open window of these leaves, and one that ends another so: they count too."""
+        found: set[int] = set()
+        for windows in self._windows.values():
+            follows = False
+            for leaf in windows.leaves:
+                found.update((leaf.index,) if follows else ())
+                follows = (follows or leaf.index in indices) and leaf.factor.end_ns == UNTIL_FURTHER_NOTICE_NS
+        return frozenset(found)
 
     def at(self, zone: str, t_ns: int, policy: GridSection | None = None) -> FactorLeaf | None:
         """Return the factor of a zone at an instant, None where none is known."""

@@ -1,1 +1,1 @@
-"""What a plant acts on: reports, effectiveness, baselines, alerts and their causes."""
+"""What a shift came to: reports, effectiveness, statements."""

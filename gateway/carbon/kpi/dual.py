@@ -13,8 +13,8 @@ from fractions import Fraction
 
 from gateway.carbon.exact import ratio, text, utc
 from gateway.carbon.facts import Facts, PlanLeaf
-from gateway.carbon.loads import Load, LoadKey
-from gateway.carbon.market import MarketFlag, Matching, Settled, settle_by
+from gateway.carbon.scopes.loads import Load, LoadKey
+from gateway.carbon.scopes.market import MarketFlag, Matching, Settled, settle_by
 from gateway.config.plan import MarketSection, Plan
 
 NO_INSTRUMENTS = "no instruments"
@@ -92,8 +92,12 @@ class Market:
     claims: dict[str, Fraction] = field(default_factory=dict)
     flags: set[MarketFlag] = field(default_factory=set)
 
-    def add(self, settled: Settled, energy_mwh: int) -> None:
-        """Add a share of a load."""
+    def add(self, settled: Settled | None, energy_mwh: int) -> None:
+        """Add a share of a load; None for one that was not matched: then its CO2e is not known."""
+        if settled is None:
+            self.residual_mwh += energy_mwh
+            self.unknown_mwh += energy_mwh
+            return
         left, load_mwh = Fraction(energy_mwh), settled.load.load_mwh
         self.flags |= settled.flags
         for claim in settled.claims:  # a load that is claimed is positive
@@ -138,13 +142,12 @@ class Match:
     years: Sequence[YearMatch]
 
     def market(self, by_load: Mapping[LoadKey, int]) -> Market:
-        """Return what a row is whose energy is part of these loads. Raises KeyError for a load that was not matched."""
-        market = Market()
-        held = {match.year: match for match in self.years}
-        for number in sorted({year_of(key[1]) for key in by_load}):
-            market.years.append(held[number])
+        """Return what a row is whose energy is part of these loads."""
+        asked = {year_of(key[1]) for key in by_load}
+        market = Market(years=[match for match in self.years if match.year in asked] or [*self.years])
         for key, energy_mwh in by_load.items():
-            market.add(held[year_of(key[1])].settled[key], energy_mwh)
+            found = (match.settled[key] for match in market.years if key in match.settled)
+            market.add(next(found, None), energy_mwh)
         return market
 
 

@@ -21,7 +21,7 @@ from fractions import Fraction
 from gateway.carbon.energy import Flag
 from gateway.carbon.exact import EXACT, ratio, times, utc
 from gateway.carbon.figures import MODELLED, Cell, Figure, LineFigure
-from gateway.carbon.loads import LoadKey, key_of
+from gateway.carbon.scopes.loads import LoadKey, key_of
 
 DAY_NS = 86_400_000_000_000
 BY = ("line", "shift", "product", "job", "recipe", "day")

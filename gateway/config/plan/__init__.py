@@ -105,7 +105,10 @@ def _instant(got: Any, where: str) -> int | None:
         return None
     if not isinstance(got, datetime) or got.tzinfo is None:
         raise ConfigError(f"{where}: got {shown(str(got))}, want a date and time with Z, as 2026-01-01T00:00:00Z")
-    t_ns = int(got.astimezone(UTC).timestamp()) * 1_000_000_000
+    try:
+        t_ns = int(got.astimezone(UTC).timestamp()) * 1_000_000_000
+    except OverflowError:  # the first or last day of the calendar, with an offset beyond it
+        t_ns = -1
     if not 0 <= t_ns < 2**63:
         raise ConfigError(f"{where}: got {shown(str(got))}, want a time from 1970 to 2262")
     return t_ns

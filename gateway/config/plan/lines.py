@@ -10,7 +10,7 @@ from gateway.config.values import Name, Section, Text, Zone
 from gateway.errors import ConfigError
 
 CounterName = Annotated[str, Meta(max_length=127, description="<device>.<point>")]
-Positive = Annotated[float, Meta(gt=0)]
+Positive = Annotated[float, Meta(gt=0, le=1e12)]
 
 
 class MeterSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

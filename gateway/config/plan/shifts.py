@@ -1,6 +1,6 @@
 """`[site]`, `[shifts.<name>]` and `[[calendar]]` of carbon.toml."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Annotated, Literal
 
@@ -12,6 +12,7 @@ from gateway.errors import ConfigError
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 EVERY_DAY: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_AFTER = (*EVERY_DAY[1:], EVERY_DAY[0])
 _DAY = 24 * 60
 _ONE_DAY = timedelta(days=1)
 TimeOfDay = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z", description='a time such as "06:00"')]
@@ -67,16 +68,59 @@ def check_shifts(shifts: Mapping[str, ShiftSection], calendar: Sequence[Exceptio
         if entry.date in exceptions or not _is_date(entry.date):
             raise ConfigError(f"{where}.date: got {entry.date!r}, want a date that there is, each once")
         exceptions[entry.date] = entry.shifts
-    for place, day in enumerate(EVERY_DAY):
-        after = EVERY_DAY[(place + 1) % 7]
-        _check_days(shifts, _on(shifts, day), _on(shifts, after), on=day, name=name)
+    # Nearly all days are the same: each is looked at once, and each with each that follows it.
+    spans = {one: (*minutes_of(shift), frozenset(shift.lines)) for one, shift in shifts.items()}
+    alone: dict[tuple[str, ...], bool] = {}
+    followed: dict[tuple[tuple[str, ...], tuple[str, ...]], bool] = {}
+    for today, tomorrow, on in _days(shifts, exceptions):
+        if today not in alone:
+            alone[today] = _meet([spans[one] for one in dict.fromkeys(today)])
+        if (today, tomorrow) not in followed:
+            followed[today, tomorrow] = _follow([spans[one] for one in today], [spans[one] for one in tomorrow])
+        if alone[today] or followed[today, tomorrow]:
+            _refuse(shifts, today, tomorrow, on=on, name=name)
+
+
+def _days(
+    shifts: Mapping[str, ShiftSection], exceptions: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], str]]:
+    """Yield which shifts start on a day, which on the next one, and its name; of all that differ."""
+    starting = {day: _on(shifts, day) for day in EVERY_DAY}
+    for day, after in zip(EVERY_DAY, _AFTER, strict=True):
+        yield starting[day], starting[after], day
     for iso in exceptions:
         that = date.fromisoformat(iso)
         for one in (that - _ONE_DAY, that):
-            starting = [
-                exceptions.get(at.isoformat(), _on(shifts, EVERY_DAY[at.weekday()])) for at in (one, one + _ONE_DAY)
-            ]
-            _check_days(shifts, *starting, on=one.isoformat(), name=name)
+            today, tomorrow = (
+                exceptions.get(at.isoformat(), starting[EVERY_DAY[at.weekday()]]) for at in (one, one + _ONE_DAY)
+            )
+            yield today, tomorrow, one.isoformat()
+
+
+_Span = tuple[int, int, frozenset[str]]
+"""Minutes from midnight, and the lines to which it applies; of all where there is none."""
+
+
+def _meet(spans: Sequence[_Span]) -> bool:
+    """Return whether two of a day's spans overlap, and share a line."""
+    ordered = sorted(spans, key=lambda span: span[:2])
+    for place, (_, end, lines) in enumerate(ordered):
+        for begin, _, others in ordered[place + 1 :]:
+            if begin >= end:
+                break
+            if not lines or not others or not lines.isdisjoint(others):
+                return True
+    return False
+
+
+def _follow(today: Sequence[_Span], tomorrow: Sequence[_Span]) -> bool:
+    """Return whether a span that runs over midnight overlaps one of the day after, and they share a line."""
+    return any(
+        begin < end - _DAY and (not lines or not others or not lines.isdisjoint(others))
+        for _, end, lines in today
+        if end > _DAY
+        for begin, _, others in tomorrow
+    )
 
 
 def _is_date(text: str) -> bool:
@@ -90,10 +134,10 @@ def _on(shifts: Mapping[str, ShiftSection], day: Day) -> tuple[str, ...]:
     return tuple(name for name, shift in shifts.items() if day in shift.days)
 
 
-def _check_days(
+def _refuse(
     shifts: Mapping[str, ShiftSection], today: Sequence[str], tomorrow: Sequence[str], *, on: str, name: str
 ) -> None:
-    """Refuse an overlap among the shifts that start today, or of these with those that start tomorrow."""
+    """Say which of the shifts that start today overlaps another, or one that starts tomorrow. Raises ConfigError."""
     spans = [(minutes_of(shifts[one]), one) for one in dict.fromkeys(today)]
     spans += [((minutes_of(shifts[one])[0] + _DAY, minutes_of(shifts[one])[1] + _DAY), one) for one in tomorrow]
     for place, ((start, end), one) in enumerate(spans[: len(set(today))]):

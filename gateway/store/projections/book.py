@@ -3,10 +3,11 @@
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, create_engine, event, insert, inspect, select
+from sqlalchemy import URL, Connection, Dialect, create_engine, event, insert, inspect, select
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from gateway.carbon.figures import CALC_VERSION
@@ -14,6 +15,8 @@ from gateway.errors import ConfigError
 from gateway.store.files import StoreFull
 from gateway.store.projections.tables import METADATA, PROJECTION_VERSION, meta
 
+_COMPILED: dict[Any, Any] = {}
+"""Statements in SQLite's words, by their form: made once a process, however often a database is opened."""
 _VERSIONS = {"projection_version": PROJECTION_VERSION, "calc_version": CALC_VERSION}
 
 
@@ -29,7 +32,10 @@ class Projections:
         self._path = path
         if not new and not path.is_file():
             raise ConfigError(f"{path}: got no database, want one that the ledger has made")
-        self._engine = create_engine(URL.create("sqlite", database=str(path)))
+        self._engine = create_engine(
+            URL.create("sqlite", database=str(path)), execution_options={"compiled_cache": _COMPILED}
+        )
+        self._engine.dialect = _dialect()
         event.listen(self._engine, "connect", _on_connect)
         event.listen(self._engine, "begin", _on_begin)
         try:
@@ -76,6 +82,16 @@ def reset(connection: Connection) -> None:
         connection.exec_driver_sql(f"DROP TABLE {quoted}")
     METADATA.create_all(connection)
     connection.execute(insert(meta), [{"key": key, "value": value} for key, value in _VERSIONS.items()])
+
+
+@cache
+def _dialect() -> Dialect:
+    """Return the dialect that all engines share, ready for use: what is compiled is known by it."""
+    engine = create_engine("sqlite://")
+    with engine.connect():
+        pass
+    engine.dispose()
+    return engine.dialect
 
 
 def _versions(connection: Connection) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from decimal import Decimal
+from functools import cache
 from itertools import islice
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, exists, insert, select
+from sqlalchemy import Connection, Dialect, Table, bindparam, delete, exists, insert, select
 
 from gateway.carbon.exact import text
 from gateway.carbon.figures import Cell, Figure, Flags, LineFigure, flag_text
@@ -94,11 +95,16 @@ def _type(table: Table, name: str) -> Any:
 
 def _insert(connection: Connection, table: Table, rows: Iterable[tuple[Any, ...]]) -> None:
     """Add rows, each in the order of the table's columns."""
-    # The statement is SQLAlchemy's, in its dialect's words; only the values are ready.
-    statement = str(insert(table).compile(dialect=connection.dialect))
+    statement = _insertion(table, connection.dialect)
     left = iter(rows)
     while some := list(islice(left, _AT_ONCE)):
         connection.exec_driver_sql(statement, some)
+
+
+@cache
+def _insertion(table: Table, dialect: Dialect) -> str:
+    """Return SQLAlchemy's own statement, in its dialect's words; only the values are ready."""
+    return str(insert(table).compile(dialect=dialect))
 
 
 def _make_room(connection: Connection, keys: Sequence[tuple[str, str, int]]) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
-from gateway.carbon.kpi.cycles import Minute
+from gateway.carbon.alerts.cycles import Minute
 from gateway.store.projections import tables
 from gateway.store.projections.write import EventRow, put
 

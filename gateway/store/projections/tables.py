@@ -11,7 +11,7 @@ from gateway.carbon.energy import Flag
 from gateway.carbon.exact import text
 from gateway.carbon.figures import Flags, flag_text
 
-PROJECTION_VERSION = "3"
+PROJECTION_VERSION = "4"
 """Raised whenever the tables change, or what is written to them: then they are built anew."""
 
 
@@ -180,6 +180,19 @@ line_figures = Table(
     Column("recipe", Text, nullable=False),
     Column("job", Text, nullable=False),
     Column("shift", Text, nullable=False),
+)
+
+hourly_loads = Table(
+    "hourly_loads",
+    METADATA,
+    Column("gateway", Text, primary_key=True),
+    Column("line", Text, primary_key=True),
+    Column("hour_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("start_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("zone", Text, primary_key=True),
+    Column("g_per_kwh", Text, primary_key=True),
+    Column("energy_mwh", BigInteger, nullable=False),
 )
 
 point_schemas = Table(

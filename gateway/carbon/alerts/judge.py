@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
-from gateway.carbon.kpi.alert import CLEARED, ENERGY, GRID, LIMIT, RAISED, RATE, Alert, AlertEvent, alert_id
-from gateway.carbon.kpi.baseline import Baseline
-from gateway.carbon.kpi.fault import Fault
-from gateway.carbon.kpi.learning import Key, Learner
-from gateway.carbon.kpi.observe import HOUR_NS, MINUTE_NS, Observation
-from gateway.carbon.kpi.pooling import pooled
-from gateway.carbon.kpi.raising import of_scene, without_baseline
-from gateway.carbon.kpi.rank import Scene
-from gateway.carbon.kpi.streams import Cusum, Off, off, series, split
-from gateway.carbon.kpi.windows import WINDOW_NS, Window, joined, window_of
+from gateway.carbon.alerts.alert import CLEARED, ENERGY, GRID, LIMIT, RAISED, RATE, Alert, AlertEvent, alert_id
+from gateway.carbon.alerts.baseline import Baseline
+from gateway.carbon.alerts.fault import Fault
+from gateway.carbon.alerts.learning import Key, Learner
+from gateway.carbon.alerts.observe import HOUR_NS, MINUTE_NS, Observation
+from gateway.carbon.alerts.pooling import pooled
+from gateway.carbon.alerts.raising import of_scene, without_baseline
+from gateway.carbon.alerts.rank import Scene
+from gateway.carbon.alerts.streams import Cusum, Off, off, series, split
+from gateway.carbon.alerts.windows import WINDOW_NS, Window, joined, window_of
 from gateway.config.plan import AlertSection
 
 LEAST_SINCE_NS = 6 * MINUTE_NS

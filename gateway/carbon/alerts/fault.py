@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from gateway.carbon.kpi.alert import Alert
-from gateway.carbon.kpi.baseline import Baseline
-from gateway.carbon.kpi.learning import Key
-from gateway.carbon.kpi.observe import HOUR_NS, MINUTE_NS, Observation
-from gateway.carbon.kpi.streams import series, split
-from gateway.carbon.kpi.windows import Window, joined, window_of
+from gateway.carbon.alerts.alert import Alert
+from gateway.carbon.alerts.baseline import Baseline
+from gateway.carbon.alerts.learning import Key
+from gateway.carbon.alerts.observe import HOUR_NS, MINUTE_NS, Observation
+from gateway.carbon.alerts.streams import series, split
+from gateway.carbon.alerts.windows import Window, joined, window_of
 
 OVER_NS = 10 * MINUTE_NS
 """It must be well again for so long, or for the dwell time where that is longer."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from gateway.carbon.energy import MWH_PLACES, Booking, Reading
 from gateway.carbon.figures import METER, REMAINDER, VIRTUAL
-from gateway.carbon.uncertainty import percent_of_class
+from gateway.carbon.scopes.uncertainty import percent_of_class
 from gateway.config.plan import LinePlan
 from gateway.model import LineColumn, Role
 

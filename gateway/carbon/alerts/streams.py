@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
-from gateway.carbon.kpi.alert import ENERGY, GRID, RATE
-from gateway.carbon.kpi.baseline import Baseline
-from gateway.carbon.kpi.observe import Observation
-from gateway.carbon.kpi.windows import Window
+from gateway.carbon.alerts.alert import ENERGY, GRID, RATE
+from gateway.carbon.alerts.baseline import Baseline
+from gateway.carbon.alerts.observe import Observation
+from gateway.carbon.alerts.windows import Window
 
 MOST_Z = 20.0
 """A single window counts for no more."""

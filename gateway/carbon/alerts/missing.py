@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gateway.carbon.alerts.baseline import Baseline
+from gateway.carbon.alerts.observe import MINUTE_NS, Observation
 from gateway.carbon.energy import Flag
-from gateway.carbon.kpi.baseline import Baseline
-from gateway.carbon.kpi.observe import MINUTE_NS, Observation
 
 COUNTS, STUCK, COVERAGE = "counts missing", "count stands still", "meters missing"
 LEAST_NS = 3 * MINUTE_NS

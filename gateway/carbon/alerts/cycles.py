@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from gateway.carbon.kpi.observe import MINUTE_NS
+from gateway.carbon.alerts.observe import MINUTE_NS
 
 OFF_BELOW = 0.9
 """Of the power above which it runs: only below this part of it has it stopped, so that noise is no start."""

@@ -13,8 +13,8 @@ from decimal import Decimal
 from typing import Any
 
 from gateway.carbon.exact import shifted, text, times, total
-from gateway.carbon.fuels import FUEL, UNIT
 from gateway.carbon.grid.factors import version_of
+from gateway.carbon.scopes.fuels import FUEL, UNIT
 from gateway.errors import ConfigError
 from gateway.model import FACTOR_UNITS, UNTIL_FURTHER_NOTICE_NS, Factor
 
@@ -28,7 +28,7 @@ def parse_fuels(content: str, *, name: str) -> tuple[Factor, ...]:
         entries, sets = tables["fuel"], tables.get("gwp", {})
         return tuple(factor for entry in entries for factor in _factors(entry, sets))
     except (ValueError, KeyError, TypeError, ArithmeticError) as e:
-        raise ConfigError(f"{name}: {e}, want [[fuel]] tables as in gateway/carbon/fueltable.py") from e
+        raise ConfigError(f"{name}: {e}, want [[fuel]] tables as in gateway/carbon/scopes/fueltable.py") from e
 
 
 def _factors(entry: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]]) -> Iterator[Factor]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from gateway.carbon.kpi.baseline import Baseline, learn
-from gateway.carbon.kpi.windows import Window
+from gateway.carbon.alerts.baseline import Baseline, learn
+from gateway.carbon.alerts.windows import Window
 
 Key = tuple[str, str]
 """Product and recipe."""

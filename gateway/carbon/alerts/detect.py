@@ -18,7 +18,7 @@ of the grid's factor and one of missing data may be. While an alert of the first
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from gateway.carbon.kpi.alert import (
+from gateway.carbon.alerts.alert import (
     ACCEPTABLE,
     ACCEPTED,
     CLEARED,
@@ -31,14 +31,14 @@ from gateway.carbon.kpi.alert import (
     AlertEvent,
     shelved,
 )
-from gateway.carbon.kpi.baseline import Baseline
-from gateway.carbon.kpi.fault import Fault
-from gateway.carbon.kpi.judge import Judge
-from gateway.carbon.kpi.learning import Key, Learner
-from gateway.carbon.kpi.missing import MissingWatch, stands_still
-from gateway.carbon.kpi.observe import HOUR_NS, Observation
-from gateway.carbon.kpi.pace import Pace
-from gateway.carbon.kpi.raising import of_missing
+from gateway.carbon.alerts.baseline import Baseline
+from gateway.carbon.alerts.fault import Fault
+from gateway.carbon.alerts.judge import Judge
+from gateway.carbon.alerts.learning import Key, Learner
+from gateway.carbon.alerts.missing import MissingWatch, stands_still
+from gateway.carbon.alerts.observe import HOUR_NS, Observation
+from gateway.carbon.alerts.pace import Pace
+from gateway.carbon.alerts.raising import of_missing
 from gateway.carbon.setting import NO_SETTING
 from gateway.config.plan import AlertSection
 

@@ -12,9 +12,9 @@ from itertools import combinations
 from statistics import fmean, median
 from typing import NamedTuple
 
-from gateway.carbon.kpi.cause import Load, Rates
-from gateway.carbon.kpi.pooling import OTHERS, digest, pooled, to_keep
-from gateway.carbon.kpi.windows import REST, Window, inflation, middle, quantile, quantum, spread
+from gateway.carbon.alerts.cause import Load, Rates
+from gateway.carbon.alerts.pooling import OTHERS, digest, pooled, to_keep
+from gateway.carbon.alerts.windows import REST, Window, inflation, middle, quantile, quantum, spread
 
 MOST_FITTED = 160
 """So many windows are fitted, evenly chosen: the pairs grow with the square."""

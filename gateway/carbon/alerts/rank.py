@@ -9,12 +9,12 @@ or the product; to standby where it is there at a standstill too. Without a word
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from gateway.carbon.kpi.alert import Cause
-from gateway.carbon.kpi.baseline import AssetNorm, Baseline
-from gateway.carbon.kpi.cause import GRID, STANDBY, THROUGHPUT, Attribution, Load, Rates, attribute
-from gateway.carbon.kpi.observe import HOUR_NS, MINUTE_NS, Observation
-from gateway.carbon.kpi.streams import split
-from gateway.carbon.kpi.windows import REST, WINDOW_NS, Window
+from gateway.carbon.alerts.alert import Cause
+from gateway.carbon.alerts.baseline import AssetNorm, Baseline
+from gateway.carbon.alerts.cause import GRID, STANDBY, THROUGHPUT, Attribution, Load, Rates, attribute
+from gateway.carbon.alerts.observe import HOUR_NS, MINUTE_NS, Observation
+from gateway.carbon.alerts.streams import split
+from gateway.carbon.alerts.windows import REST, WINDOW_NS, Window
 
 LEAST_SHARE = 0.05
 """Less of a change is noise, and is not named."""

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gateway.carbon.energy import Booking, Flag, Nothing
 from gateway.carbon.exact import shifted, times, total
 from gateway.carbon.figures import METER, MODELLED, SCOPE_1, SCOPE_2, Figure
-from gateway.carbon.fuels import MICRO_PLACES, FuelMeter, FuelSpan
-from gateway.carbon.uncertainty import combined_pct
+from gateway.carbon.scopes.fuels import MICRO_PLACES, FuelMeter, FuelSpan
+from gateway.carbon.scopes.uncertainty import combined_pct
 
 if TYPE_CHECKING:
-    from gateway.carbon.books import Books
     from gateway.carbon.cells import OpenCell
-    from gateway.carbon.fuels import FuelFactors
     from gateway.carbon.grid.table import FactorLeaf, Span
-    from gateway.carbon.modelled import StaticAsset
+    from gateway.carbon.scopes.books import Books
+    from gateway.carbon.scopes.fuels import FuelFactors
+    from gateway.carbon.scopes.modelled import StaticAsset
 
 
 def beside(

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import fsum
 
-from gateway.carbon.kpi.windows import REST, Window
+from gateway.carbon.alerts.windows import REST, Window
 
 OTHERS = "others"
 """The name of the smallest assets, put together."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from gateway.carbon.kpi.observe import MINUTE_NS, Observation
-from gateway.carbon.kpi.windows import WINDOW_NS, Window, window_of
+from gateway.carbon.alerts.observe import MINUTE_NS, Observation
+from gateway.carbon.alerts.windows import WINDOW_NS, Window, window_of
 
 SETTLE_NS = 10 * MINUTE_NS
 """After a stop, another product or another shift a line is not yet what it usually is."""

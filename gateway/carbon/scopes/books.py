@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from gateway.carbon.energy import Flag
 from gateway.carbon.figures import Flags
-from gateway.carbon.fuels import FuelMeter, fuel_meters
-from gateway.carbon.hierarchy import Account, accounts_of, strangers
-from gateway.carbon.modelled import StaticAsset, static_assets, uncovered
+from gateway.carbon.scopes.fuels import FuelMeter, fuel_meters
+from gateway.carbon.scopes.hierarchy import Account, accounts_of, strangers
+from gateway.carbon.scopes.modelled import StaticAsset, static_assets, uncovered
 from gateway.config.plan import Plan
 from gateway.model import LineSchema, Role
 

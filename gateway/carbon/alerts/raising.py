@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from gateway.carbon.kpi.alert import DATA, Alert, Cause, alert_id
-from gateway.carbon.kpi.baseline import Baseline
-from gateway.carbon.kpi.missing import COUNTS, COVERAGE, STUCK
-from gateway.carbon.kpi.observe import Observation
-from gateway.carbon.kpi.rank import CHANGED, Scene, compared, ranked
+from gateway.carbon.alerts.alert import DATA, Alert, Cause, alert_id
+from gateway.carbon.alerts.baseline import Baseline
+from gateway.carbon.alerts.missing import COUNTS, COVERAGE, STUCK
+from gateway.carbon.alerts.observe import Observation
+from gateway.carbon.alerts.rank import CHANGED, Scene, compared, ranked
 
 _WORDS = {
     COUNTS: "energy flows, and no units are counted: there is no kg/unit",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from gateway.carbon.kpi.baseline import Baseline, to_flat
+from gateway.carbon.alerts.baseline import Baseline, to_flat
 
 ENERGY, RATE, GRID, LIMIT, DATA = "energy", "throughput", "grid", "limit", "data"
 """Kinds of alerts: energy beside what the throughput explains; the throughput; the grid's factor, which is no fault of

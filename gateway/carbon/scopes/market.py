@@ -21,7 +21,7 @@ from decimal import Decimal
 from itertools import groupby
 
 from gateway.carbon.exact import ratio, scaled, shifted, times, total
-from gateway.carbon.loads import HOUR_NS, Load
+from gateway.carbon.scopes.loads import HOUR_NS, Load
 from gateway.config.plan import InstrumentSection, Plan
 from gateway.config.plan.scopes import exact
 

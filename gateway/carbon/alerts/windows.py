@@ -10,7 +10,7 @@ from math import fsum
 from statistics import fmean, median
 from typing import NamedTuple, TypeVar
 
-from gateway.carbon.kpi.observe import HOUR_NS, MINUTE_NS, Observation
+from gateway.carbon.alerts.observe import HOUR_NS, MINUTE_NS, Observation
 
 WINDOW_NS = 5 * MINUTE_NS
 REST = ""

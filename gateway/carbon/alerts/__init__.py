@@ -1,0 +1,1 @@
+"""What is out of the ordinary, since when, and why: baselines, detection, causes. Statistics, in floats: no figure."""

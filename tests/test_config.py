@@ -460,7 +460,11 @@ BAD_TEMPLATES: list[tuple[str, str, str]] = [
 
 BAD_LEDGERS: list[tuple[str, str, str]] = [
     ('name = "main"', 'name = "Main"', f"ledger.name: got 'Main', {NAME}"),
-    ("[ledger]", "[ledger]\nx = 1", "ledger.x: got an unknown key, want one of name, state, key, factors, tables, plan, grid_settings, metrics"),
+    (
+        "[ledger]",
+        "[ledger]\nx = 1",
+        "ledger.x: got an unknown key, want one of name, state, key, factors, tables, plan, grid_settings, metrics",
+    ),
     ('factors = "factors.toml"\n', "", "ledger.factors: got nothing, want a path"),
     ("[broker]", "[brokr]", "brokr: got an unknown section, want one of broker, context, feeds, gateways, ledger"),
     (GATEWAYS, "", "gateways: got none, want [gateways.<id>] with the gateway's key"),

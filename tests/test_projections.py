@@ -2,18 +2,24 @@
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from gateway.carbon.emissions import IntervalLeaf, LineProjector, project
 from gateway.carbon.facts import Facts
 from gateway.carbon.figures import Cell, Totals
+from gateway.carbon.scopes.loads import HOUR_NS, loads_of
 from gateway.errors import ConfigError
 from gateway.model import LineSchema
 from gateway.store import projections as book
 from gateway.store.projections import Connection, EventRow, GatewayState, IntervalRow, Projections, Slice
+from gateway.store.projections.loads import remake_loads
 from gateway.store.projections.tables import METADATA
 from tests.line_leaves import CONSTANT, MINUTE, T0, energy, factor, facts, good, leaf, line, minutes, schemas
 
@@ -236,3 +242,108 @@ def test_the_leaves_that_a_period_rests_on_run_from_clean_to_clean(db: Projectio
             30,
             40,
         ]
+
+
+# --- the sums by the hour ---
+
+Drawn = tuple[int, int, int, str]
+"""A meter's figure in a cell: from and to, in parts of 60 of it; milliwatt-hours; what it is."""
+WHATS: dict[str, dict[str, Any]] = {
+    "meter": {},
+    "other factor": {"factor_g_per_kwh": Decimal("41.50")},
+    "no factor": {"factor_g_per_kwh": None},
+    "other zone": {"zone": "ELSE"},
+    "remainder": {"kind": "remainder"},
+    "modelled": {"kind": "modelled"},
+    "fuel": {"scope": "1"},
+    "missing": {"energy_mwh": None},
+}
+drawn = st.tuples(
+    st.integers(0, 30), st.integers(31, 60), st.integers(-(10**12), 10**12), st.sampled_from(sorted(WHATS))
+)
+cell_starts = st.integers(0, 29).map(lambda place: T0 + place * 10 * MINUTE)
+cell_lengths = st.sampled_from([MINUTE, 10 * MINUTE, 55 * MINUTE, 121 * MINUTE])
+puts = st.lists(st.tuples(cell_starts, cell_lengths, st.lists(drawn, max_size=3)), min_size=1, max_size=8)
+windows = st.tuples(st.integers(0, 300), st.integers(1, 300)).map(
+    lambda one: (T0 + one[0] * MINUTE, T0 + sum(one) * MINUTE)
+)
+
+
+def drawn_cell(like: Cell, line: str, start_ns: int, length_ns: int, parts: list[Drawn]) -> Cell:
+    figures = tuple(
+        like.figures[0]._replace(
+            **{
+                "line": line,
+                "cell_start_ns": start_ns,
+                "start_ns": start_ns + length_ns * first // 60,
+                "end_ns": start_ns + length_ns * last // 60,
+                "energy_mwh": mwh,
+                **WHATS[what],
+            }
+        )
+        for first, last, mwh, what in parts
+    )
+    own = replace(like.line, line=line, start_ns=start_ns, end_ns=start_ns + length_ns)
+    return Cell(line=own, figures=figures)
+
+
+def agree(connection: Connection, line: str, start_ns: int, end_ns: int) -> bool:
+    """Return whether the loads of a line's cells of a span are those that its figures come to."""
+    figures = [one for one in book.figures(connection, Slice(line=line)) if start_ns <= one.cell_start_ns < end_ns]
+    parts = book.line_loads(connection, "gw1", line, start_ns=start_ns, end_ns=end_ns)
+    return len(dict(parts)) == len(parts) and dict(parts) == {one.key: one.load_mwh for one in loads_of(figures)}
+
+
+def hourly(connection: Connection) -> list[Any]:
+    return list(connection.exec_driver_sql("SELECT * FROM hourly_loads ORDER BY 1, 2, 3, 4, 5, 6, 7"))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    steps=st.lists(st.one_of(puts, windows), max_size=8),
+    asked=st.lists(windows, max_size=4),
+)
+def test_the_sums_by_the_hour_are_those_of_the_figures_whatever_was_written(
+    db: Projections, steps: list[Any], asked: list[tuple[int, int]]
+) -> None:
+    """A list is put; a window is deleted, and then half of what was put last is given anew: a restatement."""
+    like = next(iter(project(LEAVES, schemas=schemas(FILLER), facts=facts(CONSTANT)).values()))
+    names = ("filler", "other")
+    with db.writing() as connection:
+        given: list[Cell] = []
+        for step in steps:
+            if isinstance(step, tuple):
+                book.delete_cells(connection, "gw1", "filler", *step)
+                book.put_cells(connection, given[::2])
+            else:
+                given = [drawn_cell(like, line, *one) for one in step for line in names]
+                book.put_cells(connection, given)
+            assert all(agree(connection, line, 0, 2**63 - 1) for line in names)
+        assert all(agree(connection, "filler", *span) for span in asked)
+        kept, held = hourly(connection), list(book.cells(connection, Slice()))
+        assert {row[2] for row in kept} <= {one.line.start_ns // HOUR_NS * HOUR_NS for one in held}
+        remake_loads(connection, [(row[0], row[1], row[2]) for row in kept])
+        assert hourly(connection) == kept
+        for line in names:
+            book.delete_cells(connection, "gw1", line, 0, 2**63 - 1)
+        assert hourly(connection) == []
+        book.put_cells(connection, held)  # at once, as in a rebuild
+        assert hourly(connection) == kept
+        for line in names:
+            book.delete_cells(connection, "gw1", line, 0, 2**63 - 1)
+
+
+def test_a_put_reads_no_figures_again_unless_it_replaces_several_cells(db: Projections) -> None:
+    """A sum that is wrong stays so where cells are added, or one is replaced; where several are, it is right again."""
+    cells = list(project(LEAVES, schemas=schemas(FILLER), facts=facts(CONSTANT)).values())
+    with db.writing() as connection:
+        book.put_cells(connection, cells[:2])
+        right = hourly(connection)
+        connection.exec_driver_sql("UPDATE hourly_loads SET energy_mwh = energy_mwh + 5")
+        book.put_cells(connection, cells[2:])
+        assert not agree(connection, "filler", 0, 2**63 - 1)
+        book.put_cells(connection, cells[1:2])
+        assert not agree(connection, "filler", 0, 2**63 - 1)
+        book.put_cells(connection, cells[:3])
+        assert agree(connection, "filler", 0, 2**63 - 1)
+        assert len(hourly(connection)) == len(right) == 1

@@ -8,17 +8,20 @@ from itertools import islice
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table, bindparam, delete, exists, insert, select
+from sqlalchemy import Connection, Dialect, Table, bindparam, delete, func, insert, select
 
 from gateway.carbon.exact import text
 from gateway.carbon.figures import Cell, Figure, Flags, LineFigure, flag_text
 from gateway.carbon.setting import Setting
 from gateway.store.projections import tables
+from gateway.store.projections.loads import add_loads, delete_loads, held_loads, hour_of, remake_loads
 from gateway.store.projections.tables import ExactText, FlagText
 
 _MOST_TEXTS = 20_000
 _AT_ONCE = 5_000
 """Rows; so many are in memory as text."""
+_FEW = 2
+"""Cells; where no more are replaced, their hours' sums are corrected and not made anew."""
 _PLACE = "place"
 
 
@@ -31,6 +34,7 @@ def delete_cells(connection: Connection, gateway: str, line: str, start_ns: int,
         connection.execute(
             delete(table).where(table.c.gateway == gateway, table.c.line == line, start >= start_ns, start < end_ns)
         )
+    delete_loads(connection, gateway, line, start_ns, end_ns)
 
 
 def put_cells(connection: Connection, cells: Iterable[Cell]) -> None:
@@ -38,7 +42,9 @@ def put_cells(connection: Connection, cells: Iterable[Cell]) -> None:
     newest = {(cell.line.gateway, cell.line.line, cell.line.start_ns): cell for cell in cells}
     if not newest:
         return
-    _make_room(connection, list(newest))
+    replaced = _held(connection, list(newest))
+    less = held_loads(connection, replaced) if len(replaced) <= _FEW else {}
+    _delete(connection, replaced)
     texts = _Texts()
     fields_of_line = attrgetter(*_LINE_FIELDS)
     lines = _Rows(tables.line_figures, (*_LINE_FIELDS, *Setting._fields), texts)
@@ -47,6 +53,9 @@ def put_cells(connection: Connection, cells: Iterable[Cell]) -> None:
     figures = _Rows(tables.figures, (*Figure._fields, *Setting._fields, _PLACE), texts)
     rows = ([*figure, *figure.setting, place] for cell in newest.values() for place, figure in enumerate(cell.figures))
     _insert(connection, tables.figures, figures.of(rows))
+    hours = {hour_of(*key) for key in replaced} if len(replaced) > _FEW else set()
+    remake_loads(connection, hours)
+    add_loads(connection, (cell for key, cell in newest.items() if hour_of(*key) not in hours), less=less)
 
 
 _LINE_FIELDS = tuple(field.name for field in fields(LineFigure))
@@ -107,22 +116,26 @@ def _insertion(table: Table, dialect: Dialect) -> str:
     return str(insert(table).compile(dialect=dialect))
 
 
-def _make_room(connection: Connection, keys: Sequence[tuple[str, str, int]]) -> None:
-    """Delete the cells of these keys, gateway, line and start, that are there: of new ones there are none."""
-    first: dict[tuple[str, str], int] = {}
-    for gateway, line, start_ns in keys:
-        first[gateway, line] = min(start_ns, first.get((gateway, line), start_ns))
+def _held(connection: Connection, keys: Sequence[tuple[str, str, int]]) -> list[tuple[str, str, int]]:
+    """Return the keys, gateway, line and start, of which there may be cells: those up to the newest that is there."""
     table = tables.line_figures
-    held = {
-        (gateway, line)
-        for (gateway, line), start_ns in first.items()
-        if connection.execute(
-            select(exists().where(table.c.gateway == gateway, table.c.line == line, table.c.start_ns >= start_ns))
-        ).scalar_one()
-    }
-    replaced = [{"p_gateway": key[0], "p_line": key[1], "p_start": key[2]} for key in keys if key[:2] in held]
-    if not replaced:
+    newest: dict[tuple[str, str], int] = {}
+    for line in {key[:2] for key in keys}:
+        held = select(func.max(table.c.start_ns)).where(table.c.gateway == line[0], table.c.line == line[1])
+        start_ns = connection.execute(held).scalar_one()
+        if start_ns is not None:
+            newest[line] = start_ns
+    return [key for key in keys if key[:2] in newest and key[2] <= newest[key[:2]]]
+
+
+def _delete(connection: Connection, keys: Sequence[tuple[str, str, int]]) -> None:
+    """Delete the cells of these keys that are there."""
+    if not keys:
         return
-    for one, start in ((tables.figures, tables.figures.c.cell_start_ns), (table, table.c.start_ns)):
-        same = (one.c.gateway == bindparam("p_gateway"), one.c.line == bindparam("p_line"))
-        connection.execute(delete(one).where(*same, start == bindparam("p_start")), replaced)
+    asked = [{"p_gateway": key[0], "p_line": key[1], "p_start": key[2]} for key in keys]
+    for table, start in (
+        (tables.figures, tables.figures.c.cell_start_ns),
+        (tables.line_figures, tables.line_figures.c.start_ns),
+    ):
+        same = (table.c.gateway == bindparam("p_gateway"), table.c.line == bindparam("p_line"))
+        connection.execute(delete(table).where(*same, start == bindparam("p_start")), asked)

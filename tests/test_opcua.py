@@ -401,6 +401,29 @@ async def test_a_restart_with_other_namespace_numbers_and_a_node_less_brings_the
     assert 666.0 not in [change.value for change in ear.heard]
 
 
+async def test_a_cancellation_that_a_library_swallows_ends_the_driver_all_the_same(open_plant: Plant) -> None:
+    """asyncio.wait_for of Python 3.11 may keep a cancellation to itself (gh-86296): then nobody would hear of it."""
+    plc = driver(f"opc.tcp://127.0.0.1:{open_plant.port}/plc", point("power"))
+    link = plc._followed._link
+    real, seen = link.session, []
+
+    async def swallowing() -> Any:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            seen.append("swallowed")
+        return await real()
+
+    link.session = swallowing  # type: ignore[method-assign]  # the fault itself: a seam for it would serve nothing else
+    task = asyncio.create_task(plc.follow(lambda _: None))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+    await plc.close()
+    assert seen == ["swallowed"]
+
+
 async def test_a_silent_server_is_noticed_and_left(open_plant: Plant) -> None:
     """The cable is pulled: nothing closes, nothing comes."""
     async with recording(open_plant.port) as (port, _, pause):

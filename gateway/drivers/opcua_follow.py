@@ -60,6 +60,7 @@ class Followed:
         """Tell changes for ever: see `Follower.follow`."""
         wait_s = self._how.least_wait_s
         while True:
+            _end_if_cancelled()
             try:
                 session = await self._link.session()
             except DeviceError as e:
@@ -104,6 +105,7 @@ class Followed:
         session = current.session
         retry_at = current.now + self._how.retry_s
         while True:
+            _end_if_cancelled()
             current.ask()
             done, _ = await asyncio.wait(current.asked, timeout=_TICK_S, return_when=asyncio.FIRST_COMPLETED)
             if done:
@@ -275,3 +277,13 @@ class _Current:
         """Wait for no reply any more."""
         for reply in self.asked:
             reply.cancel()
+
+
+def _end_if_cancelled() -> None:
+    """Raise what a library may have kept to itself: asyncio.wait_for, which asyncua uses, can swallow a cancellation.
+
+    Source: CPython gh-86296, mended in 3.12.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -75,7 +75,7 @@ def test_a_broken_compressor_valve_is_named_and_the_shift_report_says_what_the_r
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("case", [name for name in CASES if name != "clean"])
 def test_each_case_finds_its_cause(case: str, seed: int) -> None:
     check(case, seed)

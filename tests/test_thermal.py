@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.app.load import load_ledger
+from gateway.app.rooms import factor_now
 from gateway.app.series import means
 from gateway.carbon.thermal import Change, Fit, PoorFitError, Reading, fit, predict, step
 from gateway.cli import run
@@ -149,6 +151,19 @@ cop = {COP}
 """
 FACTORS = """
 [[factor]]
+provider = "ended"
+zone = "DEMO"
+signal = "average"
+type = "lifecycle"
+start = 2026-03-01T00:00:00Z
+end = 2026-03-01T01:00:00Z
+value = 900
+unit = "g/kWh"
+state = "final"
+method = "an hour that is over"
+source = "test"
+
+[[factor]]
 provider = "test"
 zone = "DEMO"
 signal = "average"
@@ -212,6 +227,9 @@ def test_the_command_refuses_a_room_that_is_not_in_the_plan(tmp_path: Path, caps
     try:
         time.t_ns += MINUTE_NS
         asyncio.run(_live(rig, 60))
+        config = load_ledger(tmp_path / "ledger.toml")
+        assert factor_now(config, "DEMO") == 0.4
+        assert factor_now(config, "ELSEWHERE") is None
         assert run(["thermal", "fit", str(tmp_path / "ledger.toml"), "cellar"]) == 2
         assert "thermal: got 'cellar', want one of hall" in capsys.readouterr().err
         assert run(["thermal", "fit", str(tmp_path / "ledger.toml"), "hall", "--to", "2026-03-02T02:00:00Z"]) == 1

@@ -3,15 +3,14 @@
 import time
 from dataclasses import dataclass
 
+from gateway.app.inforce import read_factors
 from gateway.app.load import read_text
 from gateway.app.series import means, read_series
 from gateway.carbon.thermal import Fit, PoorFitError, Reading, fit
 from gateway.config import LedgerConfig
 from gateway.config.plan import ThermalSection, parse_plan
 from gateway.errors import ConfigError
-from gateway.store import projections as tables
 from gateway.store.files import RealFiles
-from gateway.store.projections import Projections
 from gateway.store.view import steadily, view
 
 STEP_S = 900
@@ -102,18 +101,6 @@ def _section(config: LedgerConfig, name: str) -> ThermalSection:
 
 
 def factor_now(config: LedgerConfig, zone: str) -> float | None:
-    """Return the newest factor of a zone in kg/kWh, as the tables know it; None where there is none."""
-    book = Projections(config.ledger.state / "projections.sqlite", new=False)
-    try:
-        with book.reading() as connection:
-            known = [
-                leaf.factor
-                for leaf in tables.factors(connection)
-                if leaf.factor.key[1] == zone and leaf.factor.key[2] == "average"
-            ]
-    finally:
-        book.close()
-    now_ns = time.time_ns()
-    ready = [factor for factor in known if factor.start_ns <= now_ns]
-    newest = max(ready, key=lambda factor: factor.start_ns, default=None)
-    return None if newest is None else float(newest.g_per_kwh) / 1000
+    """Return the factor that counts in a zone now, in kg/kWh, chosen as for a figure; None where there is none."""
+    (found,) = read_factors(config, zone=zone, at_ns=time.time_ns())
+    return None if found.now.leaf is None else float(found.now.leaf.factor.g_per_kwh) / 1000

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.carbon.energy import (
+    MWH_PLACES,
+    UNIT_PLACES,
     Booking,
     CountRegister,
     EnergyRegister,
@@ -16,11 +18,8 @@ from gateway.carbon.energy import (
     LeafRef,
     Nothing,
     Reading,
-    to_mwh,
-    to_thousandths,
 )
-from gateway.carbon.exact import EXACT, ratio, text, utc
-from gateway.errors import TrustError
+from gateway.carbon.exact import EXACT, ratio, scaled, text, utc
 from gateway.model import Clock, ClockState
 from tests.line_leaves import MINUTE, T0
 
@@ -41,8 +40,13 @@ def booked(said: list[Booking | Nothing]) -> int:
     return sum(one.amount for one in said if isinstance(one, Booking))
 
 
+def mwh(value: Decimal, unit: str) -> int:
+    """As a line's projector reads a register."""
+    return scaled(value, MWH_PLACES[unit])
+
+
 def kwh(*shown: str) -> list[int]:
-    return [to_mwh(Decimal(one), "kWh") for one in shown]
+    return [mwh(Decimal(one), "kWh") for one in shown]
 
 
 def meter(rated_power_w: int | None = 10_000, modulus: int | None = None) -> EnergyRegister:
@@ -133,7 +137,7 @@ def test_float32_register_that_stands_still_between_its_steps_is_no_fault() -> N
     """10 kW on a float32 Wh register at 1e9: steps of 64 Wh look frozen for 23 s."""
     shown = [struct.unpack(">f", struct.pack(">f", 1e9 + 10_000 / 3600 * second))[0] for second in range(0, 600, 5)]
     register = meter(100_000)
-    said = [register.read(reading(to_mwh(Decimal(one), "Wh"), n / 12)) for n, one in enumerate(shown)]
+    said = [register.read(reading(mwh(Decimal(one), "Wh"), n / 12)) for n, one in enumerate(shown)]
     assert all(isinstance(one, Booking) for one in said[1:])
     assert {one.amount for one in said if isinstance(one, Booking)} == {0, 64_000}
     assert booked(said) == round((shown[-1] - shown[0]) * 1000)
@@ -218,8 +222,8 @@ def test_differences_of_a_float_register_telescope(steps: list[float]) -> None:
     for step in steps:
         shown.append(EXACT.add(shown[-1], Decimal(step)))
     register = meter(None)
-    said = [register.read(reading(to_mwh(one, "kWh"), n)) for n, one in enumerate(shown)]
-    assert booked(said) == to_mwh(shown[-1], "kWh") - to_mwh(shown[0], "kWh")
+    said = [register.read(reading(mwh(one, "kWh"), n)) for n, one in enumerate(shown)]
+    assert booked(said) == mwh(shown[-1], "kWh") - mwh(shown[0], "kWh")
 
 
 @given(
@@ -236,7 +240,7 @@ def test_no_sequence_of_readings_books_less_than_nothing_or_more_than_the_load_c
 
 
 @pytest.mark.parametrize(
-    ("shown", "unit", "mwh"),
+    ("shown", "unit", "amount"),
     [
         ("1", "Wh", 1_000),
         ("0.0005", "Wh", 0),
@@ -248,18 +252,13 @@ def test_no_sequence_of_readings_books_less_than_nothing_or_more_than_the_load_c
         ("0." + "0" * 397 + "1", "kWh", 0),
     ],
 )
-def test_register_to_mwh_rounds_half_to_even(shown: str, unit: str, mwh: int) -> None:
-    assert to_mwh(Decimal(shown), unit) == mwh
-
-
-def test_an_unknown_unit_is_refused() -> None:
-    with pytest.raises(TrustError, match="'gal', want one of Wh, kWh, MWh"):
-        to_mwh(Decimal(1), "gal")
+def test_a_register_rounds_to_whole_mwh_half_to_even(shown: str, unit: str, amount: int) -> None:
+    assert mwh(Decimal(shown), unit) == amount
 
 
 def test_counts_are_thousandths() -> None:
-    assert to_thousandths(Decimal("12.0005")) == 12_000
-    assert to_thousandths(Decimal("12.3456")) == 12_346
+    assert scaled(Decimal("12.0005"), UNIT_PLACES) == 12_000
+    assert scaled(Decimal("12.3456"), UNIT_PLACES) == 12_346
 
 
 def test_output_rounds_once_and_half_to_even() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.carbon.exact import total
 from gateway.carbon.scopes.loads import Load, loads_of
-from gateway.carbon.scopes.marginal import Marginal, added_load, shifted_load
+from gateway.carbon.scopes.marginal import Marginal, shifted_load
 from gateway.carbon.scopes.market import (
     Instrument,
     MarketFlag,
@@ -172,12 +172,11 @@ def test_a_load_below_nothing_is_met_by_nothing() -> None:
     assert (settled.claims, settled.residual_mwh, settled.co2e_g) == ((), -5 * KWH, Decimal(-2500))
 
 
-def test_a_line_has_its_share_of_the_zones_figure() -> None:
+def test_what_is_met_and_what_is_left_make_one_factor() -> None:
     (settled,) = settle([hour(0)], [instrument(kwh=40)], matching=Matching.ANNUAL, residual_g_per_kwh=RESIDUAL)
     assert settled.g_per_kwh == 300
-    assert settled.share_g(25 * KWH) == 7_500
     (nothing,) = settle([hour(0, 0)], [], matching=Matching.ANNUAL)
-    assert (nothing.g_per_kwh, nothing.share_g(0), nothing.co2e_g) == (None, None, Decimal(0))
+    assert (nothing.g_per_kwh, nothing.co2e_g) == (None, Decimal(0))
 
 
 def test_a_plans_instruments_are_read_exactly() -> None:
@@ -296,16 +295,15 @@ def test_a_load_that_runs_an_hour_later_saves_by_the_marginal_factors() -> None:
     found = shifted_load(10 * KWH, zone="DEMO", now_ns=T0, then_ns=T0 + HOUR, factors=MARGINAL)
     assert (found.change_g, found.method) == (Decimal(-6000), "marginal")
     assert found.versions == (MARGINAL[0].version, MARGINAL[1].version)
-    assert added_load(10 * KWH, zone="DEMO", t_ns=T0, factors=MARGINAL).change_g == 9000
 
 
 def test_an_average_factor_never_stands_in_for_a_marginal_one() -> None:
     with pytest.raises(ConfigError, match="got no marginal factor of DEMO at 2026-01-01T02:00:00Z"):
-        added_load(KWH, zone="DEMO", t_ns=T0 + 2 * HOUR, factors=MARGINAL)
+        shifted_load(KWH, zone="DEMO", now_ns=T0, then_ns=T0 + 2 * HOUR, factors=MARGINAL)
 
 
 def test_a_marginal_figure_cannot_be_added_to_the_ledgers() -> None:
-    found: Any = added_load(KWH, zone="DEMO", t_ns=T0, factors=MARGINAL)
+    found: Any = shifted_load(KWH, zone="DEMO", now_ns=T0, then_ns=T0 + HOUR, factors=MARGINAL)
     assert isinstance(found, Marginal)
     for add in (
         lambda: found + Decimal(1),

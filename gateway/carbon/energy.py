@@ -35,8 +35,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
-from gateway.carbon.exact import scaled
-from gateway.errors import TrustError
 from gateway.model import Clock, ClockState
 
 MWH_PLACES = {"Wh": 3, "kWh": 6, "MWh": 9}
@@ -270,19 +268,6 @@ class CountRegister:
     def retune(self, *, modulus: int | None, rated_power_w: int | None) -> None:  # noqa: ARG002 - an energy register's
         """Take over what another schema says of the same counter."""
         self.modulus = modulus
-
-
-def to_mwh(value: Decimal, unit: str) -> int:
-    """Return an energy register's exact value as whole mWh, HALF_EVEN. Raises TrustError for an unknown unit."""
-    places = MWH_PLACES.get(unit)
-    if places is None:
-        raise TrustError(f"energy: unit: got {unit!r}, want one of {', '.join(MWH_PLACES)}")
-    return scaled(value, places)
-
-
-def to_thousandths(value: Decimal) -> int:
-    """Return a count register's exact value as whole thousandths, HALF_EVEN."""
-    return scaled(value, UNIT_PLACES)
 
 
 def _with_clock(flags: frozenset[Flag], start: Reading, end: Reading) -> frozenset[Flag]:

@@ -49,13 +49,6 @@ def shifted_load(energy_mwh: int, *, zone: str, now_ns: int, then_ns: int, facto
     )
 
 
-def added_load(energy_mwh: int, *, zone: str, t_ns: int, factors: Sequence[Factor]) -> Marginal:
-    """Return what it changes to draw some more energy at a time; less, where it is negative. Raises ConfigError."""
-    factor = _at(zone, t_ns, factors)
-    change_g = shifted(times(factor.g_per_kwh, energy_mwh), -6)
-    return Marginal(change_g=change_g, zone=zone, energy_mwh=energy_mwh, versions=(factor.version,))
-
-
 def _at(zone: str, t_ns: int, factors: Sequence[Factor]) -> Factor:
     found = [one for one in factors if one.key[1:3] == (zone, MARGINAL) and one.start_ns <= t_ns < one.end_ns]
     if not found:

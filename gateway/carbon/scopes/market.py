@@ -109,11 +109,6 @@ class Settled:
         grams = self.co2e_g
         return None if grams is None or not self.load.load_mwh else ratio(shifted(grams, 6), self.load.load_mwh)
 
-    def share_g(self, energy_mwh: int) -> Decimal | None:
-        """Return the CO2e of a line's share of the load, rounded once, to six places; None where it is not known."""
-        grams = self.co2e_g
-        return None if grams is None or not self.load.load_mwh else ratio(times(grams, energy_mwh), self.load.load_mwh)
-
 
 def instruments_of(plan: Plan) -> tuple[Instrument, ...]:
     """Return the instruments of a plan."""

@@ -11,12 +11,10 @@ from typing import NamedTuple
 
 from gateway.carbon.alerts.cycles import POLLED_NS, TOLD_NS, CycleCounter
 from gateway.carbon.facts import NO_PLAN, Facts, PlanLeaf
-from gateway.codec.agent_leaves import frames_of
-from gateway.codec.changes import changes_of
-from gateway.codec.checks import rows_of
 from gateway.codec.leaves import Leaf
+from gateway.codec.readings import seen_in
 from gateway.errors import TrustError
-from gateway.model import Change, LineSchema, Quality, Schema, Value
+from gateway.model import LineSchema, Schema, Value
 from gateway.store import projections as tables
 from gateway.store.projections import Connection
 
@@ -65,19 +63,12 @@ class CycleBook:
                 self._want(schema)
         if not self._wanted:
             return
-        rows = [row for row in leaf.body.get("rows", ()) if row[0] in self._wanted]
-        groups = [group for group in leaf.body.get("changes", ()) if group[0] in self._wanted]
         try:
-            for row in rows_of({"rows": rows}, self._schemas):
-                for column, gauges in self._wanted[row.schema.id].items():
-                    good = row.qualities is None or row.qualities[column] == Quality.GOOD
-                    value = row.values[column] if good else None
-                    self._count(connection, gauges, row.source_time_ns, value, POLLED_NS)
-            for change in changes_of({"changes": groups}, self._schemas):
-                self._count_change(connection, change, TOLD_NS)
-            if leaf.body.get("schema") in self._wanted:  # an agent's, at a cadence of its own
-                for change in frames_of(leaf.body, self._schemas, sealed_ns=leaf.clock.t_ns):
-                    self._count_change(connection, change, POLLED_NS)
+            for schema, column, t_ns, value, told in seen_in(
+                leaf.body, self._schemas, self._wanted, sealed_ns=leaf.clock.t_ns
+            ):
+                gauges = self._wanted[schema.id][column]
+                self._count(connection, gauges, t_ns, value, TOLD_NS if told else POLLED_NS)
         except TrustError:
             self.unusable += 1
 
@@ -99,11 +90,6 @@ class CycleBook:
                         wanted.setdefault(place, []).append(gauge)
         if wanted:
             self._wanted[schema.id] = wanted
-
-    def _count_change(self, connection: Connection, change: Change, longest_ns: int) -> None:
-        gauges = self._wanted[change.schema.id].get(change.column, [])
-        value = change.value if change.quality == Quality.GOOD else None
-        self._count(connection, gauges, change.source_time_ns, value, longest_ns)
 
     def _count(
         self, connection: Connection, gauges: Iterable[_Gauge], t_ns: int, value: Value | None, longest_ns: int

@@ -1,14 +1,13 @@
 """What points read over a time: from the readings leaves of a gateway's log, its copy at the ledger."""
 
-from collections.abc import Collection, Iterator, Mapping
-from itertools import chain
+import contextlib
+from collections.abc import Collection, Iterator
 
-from gateway.codec.agent_leaves import frames_of
-from gateway.codec.changes import changes_of
-from gateway.codec.checks import rows_of, to_schema
+from gateway.codec.checks import to_schema
 from gateway.codec.leaves import Leaf, parse
+from gateway.codec.readings import seen_in
 from gateway.errors import TrustError
-from gateway.model import Change, Quality, Row, Schema
+from gateway.model import Schema
 from gateway.store.segments import Log
 
 Series = list[tuple[int, float]]
@@ -23,15 +22,20 @@ def read_series(log: Log, points: Collection[str], *, start_ns: int, end_ns: int
     """Return by `<device>.<point>` what was read in [start_ns, end_ns); bodies that were dropped are passed over."""
     found: dict[str, Series] = {point: [] for point in points}
     schemas: dict[bytes, Schema] = {}
+    wanted: dict[bytes, dict[int, str]] = {}
     for leaf in _leaves(log):
         if leaf.kind == "schema":
             schema = to_schema(leaf.body)
             if isinstance(schema, Schema):
                 schemas[schema.id] = schema
+                names = {place: f"{schema.device}.{column.name}" for place, column in enumerate(schema.columns)}
+                if ours := {place: name for place, name in names.items() if name in found}:
+                    wanted[schema.id] = ours
         elif leaf.kind == "readings" and start_ns <= leaf.clock.t_ns < end_ns + _SLACK_NS:
-            for point, t_ns, value in _told(leaf, schemas, found):
-                if start_ns <= t_ns < end_ns:
-                    found[point].append((t_ns, value))
+            with contextlib.suppress(TrustError):  # a leaf that does not fit its schema says nothing
+                for seen in seen_in(leaf.body, schemas, wanted, sealed_ns=leaf.clock.t_ns):
+                    if start_ns <= seen.t_ns < end_ns and isinstance(seen.value, int | float):
+                        found[wanted[seen.schema.id][seen.column]].append((seen.t_ns, float(seen.value)))
     return {point: sorted(series) for point, series in found.items()}
 
 
@@ -47,31 +51,6 @@ def _leaves(log: Log) -> Iterator[Leaf]:
                 yield parse(body)
             except TrustError:
                 continue  # said when it was accepted
-
-
-def _told(leaf: Leaf, schemas: Mapping[bytes, Schema], points: Collection[str]) -> Iterator[tuple[str, int, float]]:
-    try:
-        for row in rows_of(leaf.body, schemas):
-            yield from _of_row(row, points)
-        frames = frames_of(leaf.body, schemas, sealed_ns=leaf.clock.t_ns) if "frames" in leaf.body else ()
-        for change in chain(changes_of(leaf.body, schemas), frames):
-            yield from _of_change(change, points)
-    except TrustError:
-        return  # a leaf that does not fit its schema says nothing
-
-
-def _of_row(row: Row, points: Collection[str]) -> Iterator[tuple[str, int, float]]:
-    for place, column in enumerate(row.schema.columns):
-        point, value = f"{row.schema.device}.{column.name}", row.values[place]
-        good = row.qualities is None or row.qualities[place] == Quality.GOOD
-        if point in points and good and isinstance(value, int | float):
-            yield point, row.source_time_ns, float(value)
-
-
-def _of_change(change: Change, points: Collection[str]) -> Iterator[tuple[str, int, float]]:
-    point = f"{change.schema.device}.{change.schema.columns[change.column].name}"
-    if point in points and change.quality == Quality.GOOD and isinstance(change.value, int | float):
-        yield point, change.source_time_ns, float(change.value)
 
 
 def means(series: Series, *, start_ns: int, step_ns: int, steps: int, hold_ns: int) -> list[float | None]:

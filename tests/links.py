@@ -6,8 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from gateway.north.mqtt import Endpoint
 from gateway.north.pki import make_dev_ca
+from gateway.north.tls import Endpoint
 
 HOST = "127.0.0.1"
 LEDGER = "ledger"

@@ -15,7 +15,8 @@ from gateway.app.forward import ForwardMetrics, forward
 from gateway.app.verdicts import Accepted
 from gateway.codec.frames import Message, pack_leaves
 from gateway.errors import TrustError
-from gateway.north.mqtt import Arrived, Endpoint, Link, log_topic, receipt_topic
+from gateway.north.mqtt import Arrived, Link, log_topic, receipt_topic
+from gateway.north.tls import Endpoint
 from gateway.tlog.checkpoint import Checkpoint
 from tests.copies import Gateway, Ledger, read_receipt
 from tests.links import LEDGER

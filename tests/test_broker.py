@@ -15,8 +15,9 @@ import pytest
 from gateway.app.broker import Broker, find_mosquitto, free_port, running_broker, write_broker_files
 from gateway.errors import ConfigError, LinkError
 from gateway.north.broker import BrokerFiles, acl_text, conf_text
-from gateway.north.mqtt import Endpoint, Link, log_topic, receipt_topic
+from gateway.north.mqtt import Link, log_topic, receipt_topic
 from gateway.north.pki import make_dev_ca, revoke
+from gateway.north.tls import Endpoint
 from tests.links import HOST, LEDGER, endpoint, make_pki
 
 SOON_S = 2.0

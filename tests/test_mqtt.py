@@ -13,9 +13,11 @@ import pytest_asyncio
 
 from gateway.app.broker import Broker, free_port, running_broker
 from gateway.errors import ConfigError, LinkError
-from gateway.north.mqtt import Endpoint, Link, gateway_of, log_topic, receipt_topic, tls_context
+from gateway.north.mqtt import Link, gateway_of, log_topic, receipt_topic
 from gateway.north.pki import make_dev_ca
+from gateway.north.tls import Endpoint, tls_context
 from tests.links import HOST, LEDGER, Proxy, endpoint, make_pki
+from tests.loops import LOOPS
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +220,25 @@ def test_topics_name_their_gateway() -> None:
     assert gateway_of(log_topic("gw1")) == "gw1" == gateway_of(receipt_topic("gw1"))
     for topic in ("", "wattseal/v1/+/log", "wattseal/v1//log", "wattseal/v1/gw1/logs", "x/wattseal/v1/gw1/log"):
         assert gateway_of(topic) is None
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_socket_that_closes_before_the_loop_watches_it_is_no_error(pki: Path, tmp_path: Path, loop: str) -> None:
+    """Once, a broker killed just then left a traceback; and the loop could have watched another's file."""
+    told: list[object] = []
+
+    async def close_it_meanwhile() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
+        running = running_broker(tmp_path / "broker", pki=pki, ledger=LEDGER)
+        async with running as broker, link(pki, broker.port, "gw1") as gw1:
+            client = gw1._open
+            sock = client._client.socket()
+            assert sock is not None
+            client._on_socket_register_write(client._client, None, sock)
+            client._on_socket_open(client._client, None, sock)
+            client._client._sock_close()
+            await asyncio.sleep(0.05)
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(asyncio.wait_for(close_it_meanwhile(), 20))
+    assert not told

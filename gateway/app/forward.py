@@ -20,7 +20,8 @@ from gateway.app.window import CHUNKS, Window
 from gateway.codec.frames import MAX_LOG_MESSAGE, LogMessage, Message, pack_log, unpack_leaves
 from gateway.config import GatewayConfig
 from gateway.errors import LinkError, TrustError
-from gateway.north.mqtt import Endpoint, Link, log_topic, receipt_topic
+from gateway.north.mqtt import Link, log_topic, receipt_topic
+from gateway.north.tls import Endpoint
 from gateway.tlog.checkpoint import read_unverified
 
 CHUNK_BYTES = 256 * 1024

@@ -12,7 +12,8 @@ from gateway.app.logs import start_logs
 from gateway.app.metrics import serve_metrics
 from gateway.config import LedgerConfig
 from gateway.errors import LinkError
-from gateway.north.mqtt import Arrived, Endpoint, Link, gateway_of, log_topic, receipt_topic
+from gateway.north.mqtt import Arrived, Link, gateway_of, log_topic, receipt_topic
+from gateway.north.tls import Endpoint
 
 
 async def run_ledger(config: LedgerConfig) -> None:

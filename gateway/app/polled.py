@@ -48,7 +48,8 @@ def drivers_of(config: GatewayConfig, protocol: str) -> dict[str, Driver]:
 
 def agent_driver(config: GatewayConfig, device: str, template: AgentTemplate) -> AgentDriver:
     """Return a driver with a session of its own at the broker, where no collect runs that has one."""
-    from gateway.north.mqtt import Endpoint, Link  # noqa: PLC0415 (8 MB that only a gateway with agents needs)
+    from gateway.north.mqtt import Link  # noqa: PLC0415 (8 MB that only a gateway with agents needs)
+    from gateway.north.tls import Endpoint  # noqa: PLC0415
 
     section, agents = config.devices[device], config.agents
     if agents is None:

@@ -11,16 +11,15 @@ import functools
 import logging
 import re
 import socket
-import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
 import aiomqtt
 
-from gateway.errors import ConfigError, LinkError
+from gateway.errors import LinkError
+from gateway.north.tls import Context, Endpoint, tls_context
 
 KEEPALIVE_S = 5
 TIMEOUT_S = 10.0  # longer than two keepalives would need: paho closes a silent socket before we give up on it
@@ -48,56 +47,11 @@ def gateway_of(topic: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
-    """Where the broker is, and what proves who we are. The files are read at each connect, so a renewed one is used."""
-
-    host: str
-    port: int
-    ca: Path
-    cert: Path
-    key: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:
     """One message from the broker."""
 
     topic: str
     payload: bytes
-
-
-class _Context(ssl.SSLContext):
-    """Remembers the socket that it wrapped: paho drops one unclosed when the handshake fails."""
-
-    wrapped: ssl.SSLSocket | None = None
-
-    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        """Return the wrapped socket."""
-        self.wrapped = super().wrap_socket(*args, **kwargs)
-        return self.wrapped
-
-
-def tls_context(endpoint: Endpoint) -> _Context:
-    """Return a context for TLS 1.3 alone, that checks the broker's chain, purpose and name and shows our certificate.
-
-    Raises ConfigError that names the file.
-    """
-    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    try:
-        context.load_verify_locations(cafile=endpoint.ca)
-    except (OSError, ssl.SSLError) as e:
-        raise ConfigError(f"{endpoint.ca}: got no usable CA certificate, want one in PEM: {e}") from e
-    try:
-        context.load_cert_chain(endpoint.cert, endpoint.key, password=_no_password)
-    except (OSError, ssl.SSLError) as e:
-        raise ConfigError(f"{endpoint.cert}, {endpoint.key}: got no usable certificate with its key: {e}") from e
-    return context
-
-
-def _no_password() -> str:
-    raise ssl.SSLError("the key is encrypted")  # or OpenSSL would ask at the terminal, for ever
 
 
 class Link:
@@ -130,7 +84,7 @@ class Link:
         self._keep_session = keep_session
         self._ear = _Ear()
         self._client: aiomqtt.Client | None = None
-        self._context: _Context | None = None
+        self._context: Context | None = None
 
     async def __aenter__(self) -> Self:
         """Connect. Raises LinkError, or ConfigError when a file of ours is unusable."""
@@ -154,6 +108,7 @@ class Link:
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
         client.pending_calls_threshold = 1024  # a warning a message else, and only that
+        client._loop = cast("asyncio.AbstractEventLoop", _OpenSockets(client))  # noqa: SLF001 (see there)
         entering = asyncio.create_task(client.__aenter__(), name="mqtt-connect")
         try:
             await self._watch(entering)
@@ -239,6 +194,32 @@ class Link:
 
     def _lost(self, e: aiomqtt.MqttError) -> LinkError:
         return LinkError(f"{self._where}: {self._ear.last or e}")
+
+
+class _OpenSockets:
+    """The loop, as aiomqtt sees it: it watches a socket only while that is paho's.
+
+    aiomqtt asks by the socket's number and a turn later: by then it may be closed, and the number another's.
+    """
+
+    def __init__(self, client: aiomqtt.Client) -> None:
+        self._paho = client._client  # noqa: SLF001
+        self._loop = asyncio.get_running_loop()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def add_reader(self, fileno: int, callback: Callable[[], None]) -> None:
+        if self._is_open(fileno):
+            self._loop.add_reader(fileno, callback)
+
+    def add_writer(self, fileno: int, callback: Callable[[], None]) -> None:
+        if self._is_open(fileno):
+            self._loop.add_writer(fileno, callback)
+
+    def _is_open(self, fileno: int) -> bool:
+        sock = self._paho.socket()
+        return sock is not None and sock.fileno() == fileno
 
 
 def _retrieve(task: asyncio.Task[aiomqtt.Client]) -> None:

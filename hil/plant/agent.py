@@ -18,7 +18,8 @@ import uvloop
 
 from gateway.codec.agents import MAC_BYTES, AgentPoint, pack_frame
 from gateway.errors import LinkError
-from gateway.north.mqtt import Endpoint, Link
+from gateway.north.mqtt import Link
+from gateway.north.tls import Endpoint
 from hil.plant.devices import ROUNDING
 from hil.plant.factory import Plant
 

@@ -64,7 +64,8 @@ def source_of(device: str, agent: str, template: AgentTemplate) -> AgentSource:
 
 def connection(section: AgentsSection, *, client_id: str) -> Connect:
     """Return what makes a connection to the agents' broker: the same link as to the DMZ's, in the other zone."""
-    from gateway.north.mqtt import Endpoint, Link  # noqa: PLC0415 (8 MB that only a gateway with agents needs)
+    from gateway.north.mqtt import Link  # noqa: PLC0415 (8 MB that only a gateway with agents needs)
+    from gateway.north.tls import Endpoint  # noqa: PLC0415
 
     host, _, port = section.broker.rpartition(":")
     endpoint = Endpoint(host=host, port=int(port), ca=section.ca, cert=section.cert, key=section.key)

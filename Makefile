@@ -33,8 +33,8 @@ lint: setup
 
 # Lock the dependencies again, with hashes and without any address; needs `pip install uv`.
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --extra dev pyproject.toml -o requirements-dev.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements-dev.lock pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --all-extras pyproject.toml -o requirements-dev.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements-dev.lock --extra tpm pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo-out bench-out .mypy_cache .ruff_cache .hypothesis

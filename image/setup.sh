@@ -14,6 +14,13 @@ has "$python" || die "got no $python, want Python 3.11 or newer: apt-get install
 missing=""
 has mosquitto || missing="$missing mosquitto"
 has ip || missing="$missing iproute2"
+# The TPM: libraries to build tpm2-pytss, a TPM in software, and the field's own tools to compare with.
+has pkg-config && pkg-config --exists tss2-esys || missing="$missing libtss2-dev pkg-config gcc libc6-dev python3-dev"
+has swtpm && has swtpm_setup || missing="$missing swtpm swtpm-tools"
+has tpm2 || missing="$missing tpm2-tools"
+has softhsm2-util || missing="$missing softhsm2"
+[ -n "$(find /usr/lib -name 'libtss2-tcti-swtpm.so*' 2>/dev/null)" ] || missing="$missing libtss2-tcti-swtpm0"
+has sshd || missing="$missing openssh-server openssh-client"
 "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 if [ -n "$missing" ]; then
     has apt-get || die "want these installed:$missing"

@@ -16,10 +16,12 @@ RINGS = {
     "gateway.codec": 1,
     "gateway.tlog": 1,
     "gateway.carbon": 1,
+    "gateway.attest": 1,
     "gateway.clock": 2,
     "gateway.drivers": 2,
     "gateway.store": 2,
     "gateway.north": 2,
+    "gateway.tpm": 2,
     "gateway.app": 3,
     "gateway.web": 3,
     "gateway.cli": 3,
@@ -33,10 +35,13 @@ HOMES = {
     "click": {"gateway.cli"},
     "cryptography": {
         "gateway.tlog.note",
+        "gateway.attest",
         "gateway.north.pki",
+        "gateway.tpm.keys",
         "gateway.drivers.opcua_cert",
         "gateway.drivers.opcua_connect",
     },
+    "joserfc": {"gateway.attest.ear"},
     "litestar": {"gateway.web"},
     "httpx2": {"gateway.north.factors.http"},
     "msgpack": {"gateway.codec.pack"},
@@ -48,10 +53,21 @@ HOMES = {
     "sqlalchemy": {"gateway.store.projections"},
     "structlog": {"gateway.app"},
     "sunspec2": {"gateway.drivers.sunspec"},
+    "tpm2_pytss": {"gateway.tpm"},
     "uvicorn": {"gateway.web"},
     "uvloop": {"gateway.app.entry"},
 }
 """Where a third party may be imported: a module, or a package with all in it."""
+
+PROVISIONING_HOMES = {
+    "click": {"provisioning.cli"},
+    "cryptography": {"provisioning.ca", "provisioning.station"},
+    "pkcs11": {"provisioning.ca"},
+    "rich": {"provisioning.cli"},
+    "segno": {"provisioning.label"},
+    "sqlalchemy": {"provisioning.registrar", "provisioning.verifier"},
+}
+"""The same for the factory's tools."""
 
 SIDE_EFFECTS = {"socket", "ssl", "subprocess", "asyncio", "os", "time", "random", "secrets", "threading", "tempfile"}
 """What ring 1 must not import: sockets, files, clocks, chance and the environment."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.codec.agent_leaves import FRAMES_SHAPE
 from gateway.codec.changes import good_changes
-from gateway.codec.fits import Check, as_list, clean, is_id, is_int, is_list, is_plain_map, is_text
+from gateway.codec.fits import Check, as_list, clean, is_binding, is_id, is_int, is_list, is_plain_map, is_text
 from gateway.codec.ledger_leaves import SHAPES
 from gateway.codec.line_leaves import INTERVAL_SHAPES, SCHEMA_SHAPES, to_line_schema
 from gateway.codec.pack import shown
@@ -46,7 +46,7 @@ def _rows(value: Any) -> bool:
 
 
 _SHAPES: dict[str, tuple[dict[str, Check], ...]] = {
-    "epoch": ({"epoch": is_int, "key": is_text, "binding": is_plain_map},),
+    "epoch": ({"epoch": is_int, "key": is_text, "binding": is_binding},),
     "schema": (
         {"id": is_id, "device": is_text, "columns": is_list},
         *SCHEMA_SHAPES,

@@ -76,6 +76,40 @@ def is_decimal_or_nil(value: Any) -> bool:
     return value is None or is_decimal(value)
 
 
+def is_pcrs(value: Any) -> bool:
+    """Whether it is a list of [index, 32 bytes], in order, each index once."""
+    return (
+        type(value) is list
+        and 0 < len(value) <= 24
+        and all(type(one) is list and [*map(type, one)] == [int, bytes] for one in value)
+        and all(0 <= index < 24 and len(digest) == 32 for index, digest in value)
+        and [index for index, _ in value] == sorted({index for index, _ in value})
+    )
+
+
+def is_chain(value: Any) -> bool:
+    """Whether it can be a chain of certificates in DER: 1 to 4 of at most 8 KB."""
+    return (
+        type(value) is list
+        and 0 < len(value) <= 4
+        and all(type(one) is bytes and 0 < len(one) <= 8192 for one in value)
+    )
+
+
+def is_binding(value: Any) -> bool:
+    """Whether it is the binding of an epoch's key: to nothing, or to a TPM by a quote."""
+    if type(value) is not dict or list(value) == ["type"]:
+        return value == {"type": "unattested"}
+    return (
+        list(value) == ["type", "t", "attest", "signature", "pcrs", "chain"]
+        and value["type"] == "tpm2-quote"
+        and is_int(value["t"])
+        and all(type(value[key]) is bytes and 0 < len(value[key]) <= 4096 for key in ("attest", "signature"))
+        and is_pcrs(value["pcrs"])
+        and is_chain(value["chain"])
+    )
+
+
 def clean(text: Any) -> str:
     """Return a text that may stand in a schema. Raises ValueError."""
     if type(text) is not str or len(text) > 200 or any(ord(c) < 32 or ord(c) == 127 for c in text):

@@ -1,8 +1,10 @@
 """ledger.toml."""
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from gateway.config.convert import named, placed, section, tables
 from gateway.config.feeds import FeedSection, check_feeds
@@ -30,9 +32,27 @@ class LedgerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class GatewayKeySection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[gateways.<id>]` of ledger.toml: the verifier key that a gateway's checkpoints must carry."""
+    """`[gateways.<id>]` of ledger.toml: whose checkpoints count, one of the two.
 
-    key: Path
+    key: a pinned verifier key, and then no attestation. device: the serial number in the device's certificates.
+    """
+
+    key: Path | None = None
+    device: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+class RelyingSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[attest]` of ledger.toml: whom the ledger relies on for the state of devices.
+
+    device_ca: the roots of the device authority, PEM. crl: its lists of the revoked, PEM; read again when they change.
+    verifier: the verifier key of the attestation service. officers: who may decide on quarantined leaves, one
+    verifier key a line.
+    """
+
+    device_ca: Path
+    crl: Path | None = None
+    verifier: Path
+    officers: Path | None = None
 
 
 class LedgerConfig(msgspec.Struct, frozen=True, kw_only=True):

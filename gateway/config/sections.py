@@ -64,6 +64,28 @@ class BrokerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     metrics: HostPort | None = None
 
 
+class AttestSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[attest]` of gateway.toml: the TPM that vouches for the log's keys; without it, `[seal] key` is a file.
+
+    tcti: how to reach the TPM. chain: the attestation key's certificate and those above it, PEM.
+    verifier: the verifier key of whoever may ask for evidence. pcrs: quoted, of the SHA-256 bank.
+    event_log: the firmware's. counters: NV indices of counters to certify.
+    renew_h: how often the epoch key is made anew.
+    """
+
+    tcti: Annotated[str, Meta(min_length=1, max_length=200)] = "device:/dev/tpmrm0"
+    chain: Path
+    verifier: Path
+    pcrs: Annotated[tuple[Annotated[int, Meta(ge=0, le=23)], ...], Meta(min_length=1, max_length=24)] = (
+        *range(10),
+        11,
+        14,
+    )
+    event_log: Path | None = None
+    counters: Annotated[tuple[int, ...], Meta(max_length=8)] = ()
+    renew_h: Annotated[float, Meta(ge=0.001, le=24)] = 24.0
+
+
 class IntervalSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[interval]`: how often counters are sealed for figures, in whole seconds of UTC.
 

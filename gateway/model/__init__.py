@@ -37,6 +37,7 @@ from gateway.model.points import (
     Value,
     WireType,
 )
+from gateway.model.standing import Decision, Standing, State
 
 __all__ = [
     "ENERGY_UNITS",
@@ -51,6 +52,7 @@ __all__ = [
     "ContextColumn",
     "ContextFact",
     "CountFact",
+    "Decision",
     "Document",
     "Factor",
     "FactorKey",
@@ -65,6 +67,8 @@ __all__ = [
     "Row",
     "Sample",
     "Schema",
+    "Standing",
+    "State",
     "Statement",
     "Told",
     "Value",

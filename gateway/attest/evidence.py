@@ -1,0 +1,225 @@
+"""What goes between verifier and attester: a signed challenge, and the evidence that answers it.
+
+All that a device says of itself stands in `claims`, whose hash the TPM's quote covers together with the nonce: so
+nothing of it can be old, or another device's. Normative form: docs/wire.md, section 5.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.attest.chain import Anchors, Device, verify_device_chain
+from gateway.attest.verify import verify_quote
+from gateway.codec.fits import is_bytes, is_chain, is_int, is_list, is_pcrs, is_text, is_text_map
+from gateway.codec.pack import pack, unpack
+from gateway.errors import TrustError
+from gateway.tlog.note import Signer, Verifier, open_note
+
+LABEL = "wattseal-evidence/v1"
+CHALLENGE = "wattseal-challenge/v1"
+NONCE_BYTES = 32
+MAX_EVIDENCE = 512 * 1024
+MAX_CHALLENGE = 4096
+PURPOSES = ("attest", "certify")
+"""Why a verifier asks: to appraise the gateway; or to certify the key that `bound` is the hash of."""
+
+_CLAIMS = {
+    "gateway": is_text,
+    "nonce": is_bytes,
+    "epoch": is_int,
+    "key": is_text,
+    "log_size": is_int,
+    "bound": is_bytes,
+    "about": is_text_map,
+}
+_EVIDENCE = {
+    "v": is_int,
+    "claims": is_bytes,
+    "attest": is_bytes,
+    "signature": is_bytes,
+    "pcrs": is_list,
+    "chain": is_list,
+    "event_log": is_bytes,
+    "counters": is_list,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """A question to one gateway: quote this nonce before the deadline. Times: Unix seconds of the verifier's clock."""
+
+    gateway: str
+    purpose: str
+    nonce: bytes
+    issued_s: int
+    deadline_s: int
+
+    @property
+    def text(self) -> str:
+        """The text of the signed note."""
+        head = f"{CHALLENGE}\n{self.gateway}\n{self.purpose}\n"
+        return f"{head}{self.nonce.hex()}\n{self.issued_s}\n{self.deadline_s}\n"
+
+
+def sign_challenge(challenge: Challenge, signer: Signer) -> bytes:
+    """Return the note that a verifier sends."""
+    return signer.sign_note(challenge.text)
+
+
+def read_challenge(note: bytes, *, verifier: Verifier, gateway: str) -> Challenge:
+    """Return a challenge that this verifier signed for this gateway. Raises TrustError for anything else.
+
+    Its times are not compared with a clock: a gateway's may be wrong, and the verifier judges lateness by its own.
+    """
+    if len(note) > MAX_CHALLENGE:
+        raise TrustError(f"challenge: got {len(note)} bytes, want at most {MAX_CHALLENGE}")
+    text = open_note(note, [verifier]).text
+    parts = text.split("\n")
+    try:
+        label, name, purpose, nonce, issued, deadline, end = parts
+        made = Challenge(
+            gateway=name, purpose=purpose, nonce=bytes.fromhex(nonce), issued_s=int(issued), deadline_s=int(deadline)
+        )
+    except ValueError as e:
+        raise TrustError("challenge: this is not one") from e
+    if label != CHALLENGE or end or made.text != text or len(made.nonce) != NONCE_BYTES or purpose not in PURPOSES:
+        raise TrustError("challenge: this is not one")
+    if made.gateway != gateway:
+        raise TrustError(f"challenge: got one for gateway {made.gateway[:63]!r}, want one for {gateway!r}")
+    return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What a gateway says of itself, under its TPM's word.
+
+    epoch, key: of its newest epoch leaf. log_size: leaves that it has signed. bound: SHA-256 of a certificate
+    request, b"" for none. about: `tls` (the backend of its client key), `image`, `version` and the like.
+    """
+
+    gateway: str
+    nonce: bytes
+    epoch: int
+    key: str
+    log_size: int
+    bound: bytes
+    about: Mapping[str, str]
+
+    def pack(self) -> bytes:
+        """Return its bytes."""
+        return pack({name: getattr(self, name) for name in _CLAIMS} | {"about": dict(self.about)})
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "Claims":
+        """Return what these bytes say. Raises TrustError."""
+        return cls(**_shaped(unpack(packed), _CLAIMS, "claims"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counter:
+    """An NV counter of the TPM, certified by the attestation key. public: TPMS_NV_PUBLIC, as the TPM marshals it."""
+
+    public: bytes
+    attest: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """The answer to a challenge. Nothing of it holds before verify_evidence.
+
+    pcrs: the SHA-256 bank. chain: certificates in DER, the attestation key's first. event_log: as the firmware wrote
+    it, b"" where there is none. counters: certified with the same qualifying data as the quote.
+    """
+
+    claims: bytes
+    attest: bytes
+    signature: bytes
+    pcrs: Mapping[int, bytes]
+    chain: tuple[bytes, ...]
+    event_log: bytes = b""
+    counters: tuple[Counter, ...] = ()
+
+    def pack(self) -> bytes:
+        """Return its bytes."""
+        return pack(
+            {
+                "v": 1,
+                "claims": self.claims,
+                "attest": self.attest,
+                "signature": self.signature,
+                "pcrs": [[index, self.pcrs[index]] for index in sorted(self.pcrs)],
+                "chain": list(self.chain),
+                "event_log": self.event_log,
+                "counters": [[one.public, one.attest, one.signature] for one in self.counters],
+            }
+        )
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "Evidence":
+        """Return the evidence in these bytes, unverified. Raises TrustError for anything malformed."""
+        if len(packed) > MAX_EVIDENCE:
+            raise TrustError(f"evidence: got {len(packed)} bytes, want at most {MAX_EVIDENCE}")
+        said = _shaped(unpack(packed), _EVIDENCE, "evidence")
+        if said.pop("v") != 1:
+            raise TrustError("evidence: v: want 1")
+        if not is_pcrs(said["pcrs"]) or not is_chain(said["chain"]) or not _are_counters(said["counters"]):
+            raise TrustError("evidence: pcrs, chain or counters do not fit docs/wire.md")
+        said["pcrs"], said["chain"] = dict(said["pcrs"]), tuple(said["chain"])
+        said["counters"] = tuple(Counter(public=p, attest=a, signature=s) for p, a, s in said["counters"])
+        return cls(**said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedEvidence:
+    """Evidence whose quote holds: by this device, for this nonce. What its PCRs mean is the appraisal's business."""
+
+    claims: Claims
+    device: Device
+    pcrs: Mapping[int, bytes]
+    reset_count: int
+    restart_count: int
+    clock_ms: int
+    evidence: Evidence
+
+
+def qualifying(nonce: bytes, claims: bytes) -> bytes:
+    """Return what the quote of evidence is made over: 32 bytes."""
+    return hashlib.sha256(LABEL.encode() + b"\n" + nonce + hashlib.sha256(claims).digest()).digest()
+
+
+def verify_evidence(evidence: Evidence, anchors: Anchors, *, nonce: bytes, at_s: int) -> VerifiedEvidence:
+    """Return what evidence says, once its quote holds. Raises TrustError."""
+    device = verify_device_chain(evidence.chain, anchors, at_s=at_s)
+    said = qualifying(nonce, evidence.claims)
+    quoted = verify_quote(evidence.attest, evidence.signature, device.key, qualifying=said, pcrs=evidence.pcrs)
+    claims = Claims.unpack(evidence.claims)
+    if claims.nonce != nonce:
+        raise TrustError("evidence: the claims answer another challenge")
+    return VerifiedEvidence(
+        claims=claims,
+        device=device,
+        pcrs=evidence.pcrs,
+        reset_count=quoted.reset_count,
+        restart_count=quoted.restart_count,
+        clock_ms=quoted.clock_ms,
+        evidence=evidence,
+    )
+
+
+def _are_counters(value: Any) -> bool:
+    return (
+        type(value) is list
+        and len(value) <= 8
+        and all(type(one) is list and [*map(type, one)] == [bytes] * 3 for one in value)
+    )
+
+
+def _shaped(value: Any, shape: Mapping[str, Any], what: str) -> dict[str, Any]:
+    if type(value) is not dict or list(value) != list(shape):
+        raise TrustError(f"{what}: want a map of {', '.join(shape)}")
+    for key, fits in shape.items():
+        if not fits(value[key]):
+            raise TrustError(f"{what}: {key} does not fit docs/wire.md")
+    return dict(value)

@@ -20,6 +20,8 @@ has swtpm && has swtpm_setup || missing="$missing swtpm swtpm-tools"
 has tpm2 || missing="$missing tpm2-tools"
 has softhsm2-util || missing="$missing softhsm2"
 [ -n "$(find /usr/lib -name 'libtss2-tcti-swtpm.so*' 2>/dev/null)" ] || missing="$missing libtss2-tcti-swtpm0"
+[ -n "$(find /usr/lib/postgresql -name initdb 2>/dev/null)" ] || has initdb || missing="$missing postgresql"
+has mmdebstrap || missing="$missing mmdebstrap"
 has sshd || missing="$missing openssh-server openssh-client"
 "$python" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 if [ -n "$missing" ]; then
@@ -27,6 +29,13 @@ if [ -n "$missing" ]; then
     sudo=""
     [ "$(id -u)" = 0 ] || { has sudo || die "want root or sudo to install:$missing"; sudo=sudo; }
     echo "setup: installing$missing"
+    # None of them shall run as a service here: the tests start their own.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+        $sudo chmod 755 "$policy"
+        trap '$sudo rm -f "$policy"' EXIT
+    fi
     $sudo apt-get update -qq
     # shellcheck disable=SC2086
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $missing >/dev/null

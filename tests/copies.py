@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.app.accept import GatewayCopy
+from gateway.app.signedby import Pinned
 from gateway.app.verdicts import Committed
 from gateway.codec.bodies import epoch_body, event_body
 from gateway.codec.frames import LeafHash, LogMessage, pack_log
@@ -95,7 +96,7 @@ class Ledger:
         log = Log.open(RealFiles(self._folder), origin=ORIGIN)
         return log, GatewayCopy(
             log,
-            key=self._key,
+            signed_by=Pinned(self._key),
             cosigner=LEDGER.cosigner(),
             time_s=lambda: self.clocks.t_s,
             monotonic_s=lambda: self.clocks.mono_s,

@@ -10,6 +10,7 @@ from gateway.codec.bodies import (
     accepted_body,
     context_body,
     counts_body,
+    decision_body,
     document_body,
     epoch_body,
     event_body,
@@ -18,6 +19,7 @@ from gateway.codec.bodies import (
     line_body,
     readings_body,
     schema_body,
+    standing_body,
     statement_body,
 )
 from gateway.codec.leaves import parse, seal
@@ -28,6 +30,7 @@ from gateway.model import (
     ContextColumn,
     ContextFact,
     CountFact,
+    Decision,
     Document,
     Factor,
     Interval,
@@ -38,6 +41,8 @@ from gateway.model import (
     Row,
     Sample,
     Schema,
+    Standing,
+    State,
     Statement,
     Told,
     What,
@@ -152,10 +157,60 @@ STATEMENT = Statement(
     subject=(("shift", "2025-10-09/early"),),
     figures=(("energy_kwh", "1.5"),),
 )
+BINDING = {
+    "type": "tpm2-quote",
+    "t": T,
+    "attest": bytes.fromhex("ff5443478018") + bytes(10),
+    "signature": bytes.fromhex("0018000b") + bytes(4),
+    "pcrs": [[0, bytes(32)], [11, bytes(range(32))]],
+    "chain": [b"0an attestation key's certificate", b"0its issuer's"],
+}
+PENDING = Standing(
+    gateway="gw1",
+    first=0,
+    size=0,
+    state=State.PENDING,
+    reason="no result yet",
+    epoch=0,
+    t_ns=T,
+    verified_ns=None,
+    start_ns=None,
+    end_ns=None,
+    result="",
+)
+TRUSTED = Standing(
+    gateway="gw1",
+    first=3,
+    size=40,
+    state=State.TRUSTED,
+    reason="",
+    epoch=2,
+    t_ns=T + 9,
+    verified_ns=T + 5,
+    start_ns=BOUNDARY,
+    end_ns=BOUNDARY + 7 * MINUTE_NS,
+    result="eyJ.eyJ.AAAA",
+)
+DECISION = Decision(
+    gateway="gw1",
+    first=40,
+    stop=52,
+    admit=True,
+    start_ns=BOUNDARY,
+    end_ns=BOUNDARY + 9 * MINUTE_NS,
+    note=(
+        "wattseal-decision/v1\nledger wattseal-ledger/acme\ngateway gw1\nleaves 40 52\nreadmit\n"
+        "made 2025-10-09T08:53:20.000000Z\nby wattseal-officer/jane\nreason approved late, ticket 4711\n\n"
+        f"\N{EM DASH} wattseal-officer/jane {'AAAA' * 22}AA==\n"
+    ).encode(),
+)
 NOTE = b"wattseal/gw1\n1\nAAAA\n\n\xe2\x80\x94 wattseal/gw1 BBBB\n"
 
 LEAVES: dict[str, Callable[[], bytes]] = {
     "epoch": lambda: seal("epoch", epoch_body(1, "wattseal/gw1+01020304+AQ", {"type": "unattested"}), clock=CLOCK),
+    "epoch that a TPM vouches for": lambda: seal(
+        "epoch", epoch_body(2, "wattseal/gw1+01020304+AQ", BINDING), clock=CLOCK
+    ),
     "schema of readings": lambda: seal("schema", schema_body(METER), clock=CLOCK, src=(BOOT, 1)),
     "schema of intervals": lambda: seal("schema", line_body(LINE), clock=CLOCK, src=(BOOT, 2)),
     "readings": lambda: seal("readings", readings_body(ROWS), clock=CLOCK, src=(BOOT, 3)),
@@ -174,6 +229,9 @@ LEAVES: dict[str, Callable[[], bytes]] = {
     "context": lambda: seal("context", context_body(CONTEXT), clock=CLOCK),
     "counts": lambda: seal("counts", counts_body(COUNTS), clock=CLOCK, prev=7),
     "statement": lambda: seal("statement", statement_body(STATEMENT), clock=CLOCK, prev=9),
+    "first standing": lambda: seal("standing", standing_body(PENDING), clock=CLOCK),
+    "standing that reaches back": lambda: seal("standing", standing_body(TRUSTED), clock=CLOCK, prev=11),
+    "decision": lambda: seal("decision", decision_body(DECISION), clock=CLOCK, prev=13),
     "accepted": lambda: seal("accepted", accepted_body("gw1", NOTE), clock=CLOCK),
 }
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -11,7 +11,9 @@ import structlog
 from structlog.testing import CapturingLogger
 
 from gateway.app.channel import Channel, listen
-from gateway.app.forward import ForwardMetrics, forward
+from gateway.app.clientkey import FileKey
+from gateway.app.forward import forward
+from gateway.app.forwarding import ForwardMetrics
 from gateway.app.verdicts import Accepted
 from gateway.codec.frames import Message, pack_leaves
 from gateway.errors import TrustError
@@ -157,7 +159,7 @@ async def forwarding(endpoint: Endpoint, outlet: Path, *, gateway: str = "gw1") 
     log = structlog.wrap_logger(capturing, processors=[], wrapper_class=structlog.make_filtering_bound_logger(0))
     metrics = ForwardMetrics()
     task = asyncio.create_task(
-        forward(gateway=gateway, outlet=outlet, endpoint=endpoint, log=log, metrics=metrics), name="forward"
+        forward(gateway=gateway, outlet=outlet, client=FileKey(endpoint), log=log, metrics=metrics), name="forward"
     )
     try:
         yield Forwarding(metrics, capturing)

@@ -178,9 +178,9 @@ class Box:
     def chunks(self, most_bytes: int = 1 << 18, first: int = 0) -> Iterator[LogMessage]:
         """Yield what forward would send."""
         while first < self.sealer.signed:
-            leaves, note = self.sealer.chunk(first, most_bytes)
-            yield LogMessage(first=first, leaves=tuple(leaves), checkpoint=note)
-            first += len(leaves)
+            message = self.sealer.chunk(first, most_bytes)
+            yield message
+            first += len(message.leaves)
 
     def payloads(self, most_bytes: int = 1 << 18, first: int = 0) -> list[bytes]:
         """Return the same as the bytes that go over the broker."""

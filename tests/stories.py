@@ -9,16 +9,20 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
+from gateway.app.standing_window import window_of
 from gateway.app.timezones import Rules, rules_of
+from gateway.attest.decision import Ruling, sign_ruling
 from gateway.carbon.grid.factors import version_of
 from gateway.clock import WallClock
 from gateway.codec.bodies import (
     context_body,
     counts_body,
+    decision_body,
     document_body,
     epoch_body,
     interval_body,
     line_body,
+    standing_body,
 )
 from gateway.codec.leaves import seal
 from gateway.config.plan import parse_plan
@@ -31,6 +35,7 @@ from gateway.model import (
     ContextColumn,
     ContextFact,
     CountFact,
+    Decision,
     Document,
     Factor,
     Interval,
@@ -39,9 +44,12 @@ from gateway.model import (
     Quality,
     Role,
     Sample,
+    Standing,
+    State,
     Told,
     What,
 )
+from gateway.tlog.note import Signer
 from tests.ledgering import SIGNERS, Hall, Scroll
 from tests.line_leaves import factor
 
@@ -50,6 +58,7 @@ MINUTE, HOUR = 60 * SECOND, 3600 * SECOND
 CHANGE = int(datetime(2026, 3, 29, 1, tzinfo=UTC).timestamp()) * SECOND
 """When clocks go forward in Berlin."""
 BEGIN = CHANGE - 3 * HOUR
+OFFICER = Signer.generate("wattseal-officer/jane")
 STEPS = (Decimal("0.4"), Decimal("0.1"), Decimal("0.05"), Decimal(7), Decimal(8))
 """What each counter grows in a minute."""
 WORDS = ("6", "4", "9", "3", "", "producing", "strange")
@@ -94,16 +103,25 @@ class Line:
     counters: list[Decimal]
     told: list[Told]
     prev: int | None = None
-    newest_ns: int = 0
     sealed: set[bytes] = field(default_factory=set)
-    shown: list[tuple[int, tuple[Decimal | None, ...]]] = field(default_factory=list)
+    sealed_leaves: list[tuple[int, int, int, tuple[Decimal | None, ...]]] = field(default_factory=list)
     is_doubtful: bool = False
+
+    def shown(self, counts: Callable[[int], bool]) -> list[tuple[Decimal | None, ...]]:
+        """Return what the leaves that count show, in order of time. counts: whether figures may rest on a leaf."""
+        found, newest_ns = [], 0
+        for index, t_ns, latest_ns, good in self.sealed_leaves:
+            if counts(index) and newest_ns < t_ns <= latest_ns:
+                newest_ns = t_ns
+                found.append(good)
+        return found
 
 
 @dataclass
 class Story:
     """One seed's hours. wild: whether leaves are late or wrong, registers
-    swapped, disks full. told: what happened, to be read when it fails.
+    swapped, disks full. attested: whether the gateway is found in this state and that, and officers decide.
+    told: what happened, to be read when it fails.
     """
 
     folder: Path
@@ -111,6 +129,9 @@ class Story:
     minutes: int = 60
     lines: Sequence[str] = ("filling",)
     wild: bool = True
+    attested: bool = False
+    epoch: int = 1
+    decisions: int = 0
     told: list[str] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
     now_ns: int = BEGIN
@@ -126,6 +147,7 @@ class Story:
         self.hall = Hall(
             self.folder, windows=(), clock=clock, more='plan = "carbon.toml"\ngrid_settings = "grid-settings.json"\n'
         )
+        self._undisturbed()
         self._add("epoch", epoch_body(1, SIGNERS["gw1"].verifier.vkey, {"type": "unattested"}))
         self.of = {
             name: Line(
@@ -198,11 +220,9 @@ class Story:
         )
         self._add("interval", interval_body(interval), line.prev, clock)
         line.prev = len(self.leaves) - 1
-        sealed_ns = (clock.t_ns if clock else self.now_ns + SECOND) + MINUTE
-        if line.newest_ns < t_ns <= sealed_ns:
-            line.newest_ns = t_ns
-            good = tuple(one.value if one.quality == Quality.GOOD else None for one in samples)
-            line.shown.append((t_ns, good))
+        latest_ns = (clock.t_ns if clock else self.now_ns + SECOND) + MINUTE
+        good = tuple(one.value if one.quality == Quality.GOOD else None for one in samples)
+        line.sealed_leaves.append((line.prev, t_ns, latest_ns, good))
 
     def other_schema(self, line: Line) -> None:
         """Swap a register, stop the controller's words, or move the line to another zone."""
@@ -350,9 +370,99 @@ class Story:
         )
         self.told.append(f"settings from {from_ns}: {content!r}")
 
+    # ---- attestation
+
+    def boot(self) -> None:
+        """Start the gateway anew: another epoch, by the same key."""
+        self.epoch += 1
+        self._add("epoch", epoch_body(self.epoch, SIGNERS["gw1"].verifier.vkey, {"type": "unattested"}))
+        self.told.append(f"epoch {self.epoch} from leaf {len(self.leaves) - 1}")
+
+    def announce(self) -> None:
+        """Seal that new epochs wait, once the gateway is under attestation."""
+        standings = self.hall.ledger.facts.standings
+        newest, epochs = standings.newest("gw1"), standings.epochs("gw1")
+        if newest is None or newest.state is State.UNATTESTED:
+            return
+        known = max((index for index, number, _ in epochs if number == newest.epoch), default=newest.first - 1)
+        for index, number, _ in epochs:
+            if index > known:
+                self._stand(State.PENDING, number, index)
+
+    def standing(self) -> None:
+        """Let the ledger find the gateway in some state."""
+        self.announce()
+        standings, size = self.hall.ledger.facts.standings, self.hall.ledger.held("gw1")
+        newest, epochs = standings.newest("gw1"), standings.epochs("gw1")
+        epoch = epochs[-1][1] if epochs else 0
+        if newest is None or newest.state is State.UNATTESTED:
+            self._stand(State.PENDING, epoch, size)
+            return
+        state = self.dice.choice((State.TRUSTED, State.TRUSTED, State.FAILED, State.STALE, State.UNREACHABLE))
+        self._stand(state, epoch, standings.reach("gw1", epoch, size) if state is State.TRUSTED else size)
+
+    def _stand(self, state: State, epoch: int, first: int) -> None:
+        ledger = self.hall.ledger
+        size = ledger.held("gw1")
+        with ledger.book.reading() as connection:
+            window = window_of(connection, "gw1", first, size) or (None, None)
+        standing = Standing(
+            gateway="gw1",
+            first=first,
+            size=size,
+            state=state,
+            reason="",
+            epoch=epoch,
+            t_ns=self.now_ns,
+            verified_ns=None,
+            start_ns=window[0],
+            end_ns=window[1],
+            result="",
+        )
+        ledger.seal("standing", standing_body(standing))
+        self.told.append(f"standing {state} of epoch {epoch} from {first} at {size}")
+
+    def decide(self) -> None:
+        """Let an officer decide on some leaves."""
+        ledger, dice = self.hall.ledger, self.dice
+        first, stop = sorted((dice.randrange(len(self.leaves)), dice.randrange(len(self.leaves))))
+        admit = dice.random() < 0.5
+        with ledger.book.reading() as connection:
+            window = window_of(connection, "gw1", first, stop)
+        if window is None or stop > ledger.held("gw1"):
+            return
+        self.decisions += 1
+        ruling = Ruling(
+            ledger="wattseal-ledger/ledger",
+            gateway="gw1",
+            first=first,
+            stop=stop,
+            admit=admit,
+            made_ns=self.now_ns + 1000 * self.decisions,
+            by=OFFICER.name,
+            reason="so",
+        )
+        decision = Decision(
+            gateway="gw1",
+            first=first,
+            stop=stop,
+            admit=admit,
+            start_ns=window[0],
+            end_ns=window[1],
+            note=sign_ruling(ruling, OFFICER),
+        )
+        ledger.seal("decision", decision_body(decision))
+        self.told.append(f"decision {admit} on {first}:{stop}")
+
+    def _undisturbed(self) -> None:
+        """Leave standings to the story: the duty knows that the gateway's key is pinned."""
+        ledger = self.hall.ledger
+        ledger.duties = [duty for duty in ledger.duties if duty.name != "attesting"]
+
     def restart(self) -> None:
         """Restart the ledger."""
         self.hall.restart()
+        self._undisturbed()
         self.told.append("restart")
 
     def full(self) -> None:
@@ -387,6 +497,8 @@ class Story:
             self.full: 0.015 if self.wild else 0,
             self.look: 0.01,
         }
+        if self.attested:
+            acts = {**acts, self.boot: 0.02, self.announce: 0.2, self.standing: 0.08, self.decide: 0.04}
         for _ in range(dice.randrange(8)):
             dice.choice((self.factors, self.factors, self.plan, self.context, self.fuel))()
         for _ in range(self.minutes):

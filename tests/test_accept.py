@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.app.accept import GatewayCopy
+from gateway.app.signedby import Pinned
 from gateway.app.verdicts import Accepted, Gap
 from gateway.codec.frames import pack_log
 from gateway.errors import LogError, TrustError
@@ -238,7 +239,10 @@ def test_a_full_disk_loses_nothing_that_has_a_receipt(gateway: Gateway, tmp_path
     """Without room a commit fails, gives no receipt, and leaves the copy fit to take the same message later."""
     files = FullDisk(tmp_path)
     copy = GatewayCopy(
-        Log.open(files, origin=ORIGIN), key=gateway.signer.verifier, cosigner=LEDGER.cosigner(), time_s=lambda: T0_S
+        Log.open(files, origin=ORIGIN),
+        signed_by=Pinned(gateway.signer.verifier),
+        cosigner=LEDGER.cosigner(),
+        time_s=lambda: T0_S,
     )
     copy.accept(gateway.payload(0, 3))
     copy.commit()

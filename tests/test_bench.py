@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import GatewayError
+from hil.bench.attest import ATTEST
+from hil.bench.attest_fleet import FLEETS
 from hil.bench.carbon import CARBON
 from hil.bench.cases import CASES
 from hil.bench.protocols import PROTOCOLS, measure_protocol
@@ -82,6 +84,38 @@ def test_each_protocol_has_figures_beside_those_of_the_bare_library(name: str) -
     assert [target["case"] for target in found["targets"]] == ([name] if name != "bacnet1000_cov" else [])
 
 
+@pytest.mark.alone
+def test_an_epoch_leaf_costs_less_than_a_millisecond() -> None:
+    """Its quote, its certificates and their revocation; with nothing remembered, and of a device that is known."""
+    figures = json.loads(bench("--quick", "--json", "--case", "attest-epoch").stdout)["cases"]["attest-epoch"]
+    assert figures["warm"]["p50_us"] < figures["another device"]["p50_us"] < figures["cold"]["p50_us"] < 1500
+    assert figures["warm"]["p50_us"] < 500
+    assert "attest-epoch" in next(lines_of("attest-epoch", figures))
+
+
+@pytest.mark.alone
+def test_a_fleet_is_attested_by_one_verifier_through_a_broker() -> None:
+    """A small one here; every gateway is found good, and what MQTT costs can be told from what verifying costs."""
+    found = json.loads(bench("--quick", "--json", "--case", "attest-fleet").stdout)
+    figures = found["cases"]["attest-fleet"]
+    assert figures["gateways"] == FLEETS["attest-fleet"].quick
+    assert figures["missed"] == figures["refused"] == figures["dropped"] == 0
+    assert 0.2 < figures["alone"]["cpu_ms_per_gateway"] < 5
+    assert 0.5 < figures["verifier"]["cpu_ms_per_gateway"] < 20
+    assert figures["gateways_per_s"] > 10
+    assert [target["case"] for target in found["targets"]] == ["attest-fleet"]
+    assert "300 gateways" in "\n".join(lines_of("attest-fleet", figures))
+
+
+@pytest.mark.alone
+def test_units_are_enrolled_and_each_step_has_its_time() -> None:
+    figures = json.loads(bench("--quick", "--json", "--case", "enrol").stdout)["cases"]["enrol"]
+    assert figures["enrolled"] == 2
+    assert 0 < figures["per_unit_s"]["median"] <= figures["per_unit_s"]["p95"] < 60
+    assert {"connect", "activate", "quote", "birth", "label"} <= figures["steps_median_s"].keys()
+    assert "2 units in" in "\n".join(lines_of("enrol", figures))
+
+
 def test_a_peer_that_does_not_start_ends_the_case() -> None:
     case = replace(PROTOCOLS["opcua1000"], peer="none")
     with pytest.raises(GatewayError, match="the peer of opcua1000 ended with code 1"):
@@ -90,7 +124,7 @@ def test_a_peer_that_does_not_start_ends_the_case() -> None:
 
 def test_an_unknown_case_is_refused_with_the_names_of_all() -> None:
     said = bench("--case", "meters7", code=2).stderr
-    assert all(name in said for name in (*CASES, *PROTOCOLS, *CARBON))
+    assert all(name in said for name in (*CASES, *PROTOCOLS, *CARBON, *ATTEST, *FLEETS))
 
 
 def test_each_target_is_of_a_case_and_says_when_it_is_missed() -> None:
@@ -99,8 +133,10 @@ def test_each_target_is_of_a_case_and_says_when_it_is_missed() -> None:
     chain = {**figures, "timing": {"latency_p99_s": 1.0, "jitter_p99_s": 1.0}}
     every = {"end_to_end": chain, "stages": {"ledger": figures}, "driver": figures}
     every["days"] = [{"cpu_us_per_figure": 9.0}]
+    every["gateways_per_s"] = 40.0
+    every |= {"cold": {"p50_us": 1.0, "p99_us": 1.0}, "warm": {"p50_us": 1.0, "p99_us": 1.0}}
     cases = {target.case: every for target in TARGETS}
-    assert set(cases) <= set(CASES) | set(PROTOCOLS) | set(CARBON)
+    assert set(cases) <= set(CASES) | set(PROTOCOLS) | set(CARBON) | set(ATTEST) | set(FLEETS)
     entries = judged(cases)
     assert len(entries) == len(TARGETS)
     for entry in entries:

@@ -96,6 +96,28 @@ TAKES: dict[str, dict[str, str]] = {
         "subject": "map",
         "figures": "map",
     },
+    "standing": {
+        "gateway": "str",
+        "first": "int",
+        "size": "int",
+        "state": "",
+        "reason": "str",
+        "epoch": "int",
+        "t": "int",
+        "verified": "nil|int",
+        "start": "nil|int",
+        "end": "nil|int",
+        "result": "str",
+    },
+    "decision": {
+        "gateway": "str",
+        "first": "int",
+        "stop": "int",
+        "admit": "bool",
+        "start": "int",
+        "end": "int",
+        "note": "bin",
+    },
     "accepted": {"gateway": "str", "checkpoint": "str"},
 }
 

@@ -23,7 +23,7 @@ import click
 import pytest
 
 from gateway.app.entry import run_until_stopped
-from gateway.app.forward import ForwardMetrics
+from gateway.app.forwarding import ForwardMetrics
 from gateway.app.metrics import serve_metrics
 from gateway.app.paths import reachable
 from gateway.carbon.grid.factors import parse_factors

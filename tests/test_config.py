@@ -196,6 +196,74 @@ def test_relative_paths_are_taken_from_the_files_folder_and_absolute_ones_stand(
     assert of_ledger.broker.key == FOLDER / "pki/main.key"
 
 
+ATTEST = """\
+
+[attest]
+tcti = "swtpm:path=/run/tpm.sock"
+chain = "attest/ak.pem"
+verifier = "keys/verifier.vkey"
+event_log = "/sys/kernel/security/tpm0/binary_bios_measurements"
+pcrs = [0, 7]
+renew_h = 12
+"""
+RELYING = """\
+
+[gateways.gw3]
+device = "WS-0003"
+
+[attest]
+device_ca = "pki/device-ca.pem"
+crl = "pki/device-crl.pem"
+verifier = "keys/verifier.vkey"
+"""
+FILE_KEY = 'key = "/keys/epoch.key"\n'
+
+
+def test_a_tpm_stands_for_a_key_file() -> None:
+    """One of the two: so it is plain from the file whether a device vouches for the log."""
+    config, of_ledger = gateway(GATEWAY.replace(FILE_KEY, "") + ATTEST), ledger(LEDGER + RELYING)
+    assert config.seal.key is None
+    assert config.attest is not None
+    assert (config.attest.chain, config.attest.verifier) == (FOLDER / "attest/ak.pem", FOLDER / "keys/verifier.vkey")
+    assert (config.attest.pcrs, config.attest.renew_h, config.attest.counters) == ((0, 7), 12, ())
+    assert gateway(GATEWAY).attest is None
+    assert of_ledger.attest is not None
+    assert (of_ledger.attest.device_ca, of_ledger.attest.officers) == (FOLDER / "pki/device-ca.pem", None)
+    assert (of_ledger.gateways["gw3"].key, of_ledger.gateways["gw3"].device) == (None, "WS-0003")
+    assert ledger(LEDGER).attest is None
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "why"),
+    [
+        (gateway, GATEWAY.replace(FILE_KEY, ""), "seal.key: got nothing, want a key file, or [attest] for keys that"),
+        (gateway, GATEWAY + ATTEST, "seal.key: got a key file beside [attest], want one of the two"),
+        (
+            gateway,
+            GATEWAY.replace(FILE_KEY, "") + ATTEST.replace("[0, 7]", "[0, 7, 0]"),
+            "attest.pcrs: got [0, 7, 0], want each once",
+        ),
+        (gateway, GATEWAY.replace(FILE_KEY, "") + ATTEST.replace("[0, 7]", "[24]"), "attest.pcrs.0: got 24"),
+        (gateway, GATEWAY.replace(FILE_KEY, "") + ATTEST.replace("12", "25"), "attest.renew_h: got 25, want 0.001..24"),
+        (
+            ledger,
+            LEDGER + RELYING.replace('device = "WS-0003"', 'device = "WS-0003"\nkey = "k"'),
+            "gateways.gw3: got both of key and device, want one: a pinned key, or an attested device",
+        ),
+        (ledger, LEDGER + RELYING.replace('device = "WS-0003"', ""), "gateways.gw3: got neither of key and device"),
+        (
+            ledger,
+            LEDGER + RELYING[: RELYING.index("[attest]")],
+            "gateways.gw3.device: got a device and no [attest], want [attest] with device_ca and verifier",
+        ),
+    ],
+)
+def test_whose_signature_counts_must_be_plain(parse: Callable[[str], object], text: str, why: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert why in str(caught.value)
+
+
 def test_what_a_file_leaves_out_has_its_default() -> None:
     least = """
 [gateway]
@@ -297,7 +365,7 @@ def test_a_file_that_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
 
 # --- bad files: what is changed in the good one, and the one line that says so ---
 
-SECTIONS = "want one of agents, bacnet, collect, devices, forward, gateway, interval, lines, opcua, seal"
+SECTIONS = "want one of agents, attest, bacnet, collect, devices, forward, gateway, interval, lines, opcua, seal"
 DEVICE_KEYS = (
     "want one of template, url, unit_id, period_s, follow, stale_s, still, report, same_as, opcua, bacnet, "
     "timeout_s, own_connection, pipeline, rated_power_w, meter_class, "
@@ -466,8 +534,12 @@ BAD_LEDGERS: list[tuple[str, str, str]] = [
         "ledger.x: got an unknown key, want one of name, state, key, factors, tables, plan, grid_settings, metrics",
     ),
     ('factors = "factors.toml"\n', "", "ledger.factors: got nothing, want a path"),
-    ("[broker]", "[brokr]", "brokr: got an unknown section, want one of broker, context, feeds, gateways, ledger"),
-    (GATEWAYS, "", "gateways: got none, want [gateways.<id>] with the gateway's key"),
+    (
+        "[broker]",
+        "[brokr]",
+        "brokr: got an unknown section, want one of attest, broker, context, feeds, gateways, ledger",
+    ),
+    (GATEWAYS, "", "gateways: got none, want [gateways.<id>] with the gateway's key or device"),
     ("[gateways.gw1]", "[gateways.GW1]", f"gateways: got the name 'GW1', {NAME}"),
     ('key = "keys/gw1.vkey"', "key = []", "gateways.gw1.key: got [], want a path"),
     ('metrics = "localhost:9102"', "metrics = 9102", "ledger.metrics: got 9102, want host:port"),

@@ -12,16 +12,30 @@ import msgspec
 import pytest
 
 from gateway.app.counts import CollectCounts
-from gateway.app.forward import ForwardMetrics
+from gateway.app.forwarding import ForwardMetrics
 from gateway.app.ledger import LedgerCounts
 from gateway.app.load import template_text
-from gateway.app.sealer import SealCounts
-from gateway.config import feeds, intake, ledger, parse_gateway, parse_ledger, parse_template, sections, templates
+from gateway.app.sealcounts import SealCounts
+from gateway.config import (
+    feeds,
+    intake,
+    ledger,
+    parse_gateway,
+    parse_ledger,
+    parse_template,
+    reference,
+    sections,
+    templates,
+)
 from gateway.errors import ConfigError
+from provisioning.verifier import config as verifier
+from provisioning.verifier.desk import VerifierCounts
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-COUNTS = {"collect": CollectCounts, "seal": SealCounts, "forward": ForwardMetrics, "ledger": LedgerCounts}
+COUNTS = {"collect": CollectCounts, "seal": SealCounts, "forward": ForwardMetrics, "ledger": LedgerCounts} | {
+    "verifier": VerifierCounts
+}
 
 
 def fenced(page: Path, language: str) -> list[str]:
@@ -87,12 +101,26 @@ def test_the_ledger_page_shows_files_that_parse() -> None:
     assert set(config.gateways) == {"gw1"}
 
 
+def test_the_attestation_page_shows_a_file_that_parses() -> None:
+    text = next(block for block in fenced(DOCS / "attestation.md", "toml") if "[verifier]" in block)
+    config = verifier.parse_verifier(text, name="verifier.toml", folder=Path("/site"))
+    assert set(config.gateways) == {"gw1"}
+
+
+def test_the_attestation_page_names_just_the_events_that_the_verifier_logs() -> None:
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "provisioning" / "verifier").glob("*.py"))
+    logged = set(re.findall(r'(?:info|warning|error|say)\(\s*"(verifier\.[a-z_]+)"', source))
+    named = set(re.findall(r"`(verifier\.[a-z_]+)`", (DOCS / "attestation.md").read_text("utf-8")))
+    assert named == logged
+
+
 @pytest.mark.parametrize(
     ("section", "page"),
     [
         (sections.GatewaySection, "gateway.md"),
         (sections.CollectSection, "gateway.md"),
         (sections.SealSection, "gateway.md"),
+        (sections.AttestSection, "gateway.md"),
         (sections.BrokerSection, "gateway.md"),
         (sections.IntervalSection, "gateway.md"),
         (sections.DeviceSection, "gateway.md"),
@@ -103,15 +131,20 @@ def test_the_ledger_page_shows_files_that_parse() -> None:
         (templates.ModbusPointSection, "gateway.md"),
         (templates.ModbusTemplate, "gateway.md"),
         (ledger.LedgerSection, "ledger.md"),
+        (verifier.VerifierSection, "attestation.md"),
+        (verifier.GatewayDeviceSection, "attestation.md"),
         (ledger.GatewayKeySection, "ledger.md"),
+        (ledger.RelyingSection, "ledger.md"),
         (feeds.FeedSection, "factors.md"),
         (intake.IntakeSection, "context.md"),
         (intake.TopicSection, "context.md"),
+        (reference.ReleaseSection, "references.md"),
+        (reference.EventSection, "references.md"),
     ],
 )
 def test_each_key_is_in_the_docs(section: type[msgspec.Struct], page: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
-    missing = [f.name for f in msgspec.structs.fields(section) if not re.search(rf"\b{f.name}\b", text)]
+    missing = [f.encode_name for f in msgspec.structs.fields(section) if not re.search(rf"\b{f.encode_name}\b", text)]
     assert not missing, f"docs/{page} does not name {missing}"
 
 

@@ -13,7 +13,9 @@ import pytest
 import structlog
 
 from gateway.app.broker import free_port, running_broker
-from gateway.app.forward import ForwardMetrics, forward
+from gateway.app.clientkey import FileKey
+from gateway.app.forward import forward
+from gateway.app.forwarding import ForwardMetrics
 from gateway.app.window import CHUNKS
 from gateway.codec.frames import pack_frame
 from gateway.errors import ConfigError, LinkError
@@ -241,6 +243,8 @@ async def test_a_seal_that_is_not_there_is_waited_for(pki: Path, tmp_path: Path)
         [["position", 0, 10], ["chunk", 0, [[b"short"]], b""]],
         [["position", 0, 10], ["chunk", 0, [b"leaf"], b"\xff"]],
         [["position", 0, 10], ["chunk", 0, [bytes(65_000)] * 20, b""]],
+        [["position", 0, 10], ["chunk", 0, [b"leaf"], b"note", "epoch"]],
+        [["position", 0, 10], ["chunk", 0, [b"leaf"], b"note", b"epoch", b"more"]],
         [["position", 0, 10], ["receipted", 5]],
         [["position", 0, 10], ["error", "go away"]],
     ],
@@ -278,7 +282,7 @@ async def test_an_unusable_certificate_ends_the_process(pki: Path, tmp_path: Pat
         await forward(
             gateway="gw9",
             outlet=tmp_path / "outlet.sock",
-            endpoint=endpoint(pki, 1, "gw9"),
+            client=FileKey(endpoint(pki, 1, "gw9")),
             log=structlog.get_logger(),
             metrics=ForwardMetrics(),
         )

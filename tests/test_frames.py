@@ -237,6 +237,9 @@ def test_a_log_message_comes_out_as_it_went_in() -> None:
     assert [type(leaf) for leaf in found.leaves] == [bytes, LeafHash, bytes]
     empty = LogMessage(first=0, leaves=(), checkpoint=b"")
     assert unpack_log(pack_log(empty)) == empty
+    announcing = LogMessage(first=7, leaves=(b"leaf",), checkpoint=b"note", epoch=b"the body of an epoch leaf")
+    assert unpack_log(pack_log(announcing)) == announcing
+    assert (announcing.end, announcing.epoch) == (8, b"the body of an epoch leaf")
 
 
 GOOD: dict[str, Any] = {"v": 1, "first": 7, "leaves": [b"leaf", [HASH]], "checkpoint": "note"}
@@ -280,6 +283,13 @@ GOOD: dict[str, Any] = {"v": 1, "first": 7, "leaves": [b"leaf", [HASH]], "checkp
         {**GOOD, "checkpoint": b"note"},
         {**GOOD, "checkpoint": None},
         {**GOOD, "checkpoint": ["note"]},
+        {**GOOD, "epoch": b""},
+        {**GOOD, "epoch": None},
+        {**GOOD, "epoch": "body"},
+        {**GOOD, "epoch": {"epoch": 1}},
+        {**GOOD, "epoch": bytes(MAX_LEAF + 1)},
+        {**GOOD, "epoch": b"body", "more": 1},
+        {"epoch": b"body", **GOOD},
     ],
     ids=lambda fields: repr(fields)[:60],
 )

@@ -37,6 +37,7 @@ HOMES = {
         "gateway.tlog.note",
         "gateway.attest",
         "gateway.north.pki",
+        "gateway.north.memory_key",
         "gateway.tpm.keys",
         "gateway.drivers.opcua_cert",
         "gateway.drivers.opcua_connect",
@@ -62,9 +63,11 @@ HOMES = {
 PROVISIONING_HOMES = {
     "click": {"provisioning.cli"},
     "cryptography": {"provisioning.ca", "provisioning.station"},
+    "msgspec": {"provisioning.station.settings", "provisioning.verifier"},
     "pkcs11": {"provisioning.ca"},
     "rich": {"provisioning.cli"},
     "segno": {"provisioning.label"},
+    "serial": {"provisioning.station.transport"},
     "sqlalchemy": {"provisioning.registrar", "provisioning.verifier"},
 }
 """The same for the factory's tools."""

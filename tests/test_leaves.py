@@ -68,9 +68,11 @@ def test_every_kind_of_docs_log_has_a_golden_leaf_or_is_still_to_come() -> None:
         "context",
         "counts",
         "statement",
+        "standing",
+        "decision",
         "accepted",
     }
-    for kind in ("restatement", "decision", ""):
+    for kind in ("restatement", "verdict", ""):
         with pytest.raises(TrustError, match="leaf: kind: got"):
             check_body(kind, {})
 
@@ -172,7 +174,7 @@ def test_a_leaf_with_its_keys_in_another_order_is_refused() -> None:
         ({"v": nested(1000)}, "v: got"),
         ({"kind": None}, "kind: want a string"),
         ({"kind": ["event"]}, "kind: want a string"),
-        ({"kind": "decision"}, "kind: got 'decision'"),
+        ({"kind": "verdict"}, "kind: got 'verdict'"),
         ({"kind": "x" * 1000}, "kind: got 'xxxxxxxxxxxxxxxxxxxx'"),
         ({"clock": None}, "clock: want"),
         ({"clock": [T, 0]}, "clock: want"),

@@ -77,7 +77,7 @@ def _await(path: Path, process: "subprocess.Popen[bytes]") -> None:
     while time.monotonic() < end:
         assert process.poll() is None, f"swtpm ended with {process.returncode}"
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(f"{path}.ctrl")
+            probe.connect(str(path))  # swtpm listens here last, after its .ctrl
             return
         time.sleep(0.005)
     raise AssertionError(f"{path}: swtpm did not come up")

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gateway.app.seenepochs import SigningEpoch
+from gateway.app.signedby import SignedBy
 from gateway.app.verdicts import Accepted, Committed, Gap, Unusable
 from gateway.codec.frames import LeafHash, LogMessage, unpack_log
 from gateway.codec.leaves import Leaf, parse
@@ -37,7 +39,7 @@ class _Signed:
 class GatewayCopy:
     """One gateway's log, as the ledger holds it. One caller: accept any number of times, then commit.
 
-    key: pinned by the operator; no leaf changes it. time_s: Unix time; monotonic_s: for the pace of repetitions.
+    signed_by: whose signature counts. time_s: Unix time; monotonic_s: for the pace of repetitions.
     fork: the last checkpoint that the gateway has signed and that contradicts what it signed before: evidence.
     pending_bytes: of leaves that wait for commit; the caller bounds them by committing.
     Raises LogError from the start when what stands beside the log is not of this log.
@@ -47,12 +49,12 @@ class GatewayCopy:
         self,
         log: Log,
         *,
-        key: Verifier,
+        signed_by: SignedBy,
         cosigner: Cosigner,
         time_s: Callable[[], float] = time.time,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._log, self._key, self._cosigner = log, key, cosigner
+        self._log, self._signed_by, self._cosigner = log, signed_by, cosigner
         self._time_s, self._monotonic_s = time_s, monotonic_s
         self._repeated_s: float | None = None
         self.fork: bytes | None = None
@@ -64,7 +66,7 @@ class GatewayCopy:
         self._leaves: list[tuple[int, Leaf]] = []
         self._unusable: list[Unusable] = []
         self._absent: list[int] = []
-        self._epoch_key = self._find_epoch_key()
+        self._signed_by.restore(self._log.heads, self._epochs_since())
         self.pending_bytes = 0
 
     @property
@@ -76,6 +78,11 @@ class GatewayCopy:
     def size(self) -> int:
         """Leaves taken, committed or not."""
         return self._log.size
+
+    @property
+    def epoch(self) -> SigningEpoch | None:
+        """The newest epoch that signed what was taken, durable after commit; None where a pinned key signs."""
+        return self._signed_by.epoch
 
     @property
     def receipt(self) -> bytes:
@@ -96,25 +103,24 @@ class GatewayCopy:
         message = unpack_log(payload)
         if message.first > self._log.size:
             return self._repeat()
-        signed = self._verify(message)
+        signed = self._verify(message, self._signed_by.key(message))
         hashes = [_hash(message, place) for place in range(len(message.leaves))]
         known = min(len(hashes), self._log.size - message.first)
         self._compare(message.first, hashes, known, signed)
         if known == len(hashes):
-            return self._take_repetition(signed)
-        return self._take_new(message.leaves[known:], signed)
+            return self._take_repetition(message, signed)
+        return self._take_new(message, known, signed)
 
-    def _verify(self, message: LogMessage) -> _Signed:
-        checkpoint = checkpoints.verify(message.checkpoint, origin=self._log.origin, verifier=self._key)
-        end = message.first + len(message.leaves)
-        if checkpoint.size != end:
+    def _verify(self, message: LogMessage, key: Verifier) -> _Signed:
+        checkpoint = checkpoints.verify(message.checkpoint, origin=self._log.origin, verifier=key)
+        if checkpoint.size != message.end:
             raise TrustError(
-                f"{self._log.origin}: got leaves {message.first}..{end - 1} with a checkpoint of size "
+                f"{self._log.origin}: got leaves {message.first}..{message.end - 1} with a checkpoint of size "
                 f"{checkpoint.size}, want one that ends with them"
             )
         # A line of an unknown key could pass for our cosignature, or leave no room for it.
         text, lines = split_note(message.checkpoint)
-        own = [str(line) for line in lines if (line.name, line.key_id) == (self._key.name, self._key.key_id)]
+        own = [str(line) for line in lines if (line.name, line.key_id) == (key.name, key.key_id)]
         return _Signed(checkpoint=checkpoint, note=f"{text}\n{''.join(own)}".encode())
 
     def _compare(self, first: int, hashes: Sequence[bytes], known: int, signed: _Signed) -> None:
@@ -142,19 +148,20 @@ class GatewayCopy:
                 index=differs,
             )
 
-    def _take_repetition(self, signed: _Signed) -> Accepted | Gap:
+    def _take_repetition(self, message: LogMessage, signed: _Signed) -> Accepted | Gap:
         """Take a message all of whose leaves are here: its checkpoint counts if it is newer than the receipt.
 
         That is so within a group, and after a crash between commit and receipt.
         """
         if signed.checkpoint.size > (self._newest.checkpoint.size if self._newest else self._log.signed):
+            self._signed_by.follow(message, self._log.size, ())
             self._newest = signed
         return Accepted(size=self._log.size, added=0) if self._newest else self._repeat()
 
-    def _take_new(self, new: Sequence[bytes | LeafHash], signed: _Signed) -> Accepted:
-        start = self._log.size
+    def _take_new(self, message: LogMessage, known: int, signed: _Signed) -> Accepted:
+        start, new = self._log.size, message.leaves[known:]
         leaves, unusable = _read(start, new)
-        self._epoch_key = self._follow_epochs(start, leaves)
+        self._signed_by.follow(message, start, leaves)
         for leaf in new:
             if isinstance(leaf, LeafHash):
                 self._absent.append(self._log.append_hash(leaf))
@@ -165,21 +172,6 @@ class GatewayCopy:
         self._unusable += unusable
         self._newest = signed
         return Accepted(size=self._log.size, added=len(new))
-
-    def _follow_epochs(self, start: int, leaves: Sequence[tuple[int, Leaf]]) -> str:
-        """Return the key that the newest epoch leaf announces. It must be the one that signed."""
-        if start == 0 and (not leaves or leaves[0][0] != 0 or leaves[0][1].kind != "epoch"):
-            raise TrustError(f"{self._log.origin}: leaf 0 is not an epoch leaf", index=0)
-        announced, at = self._epoch_key, None
-        for index, leaf in leaves:
-            if leaf.kind == "epoch":
-                announced, at = leaf.body["key"], index
-        if announced != self._key.vkey:
-            raise TrustError(
-                f"{self._log.origin}: signed with {self._key.vkey}, but the newest epoch leaf announces {announced}",
-                index=at,
-            )
-        return announced
 
     def _repeat(self) -> Gap:
         now_s = self._monotonic_s()
@@ -202,7 +194,7 @@ class GatewayCopy:
         try:
             self._log.commit()
             receipt = checkpoints.cosign(signed.note, self._cosigner, time_s=int(self._time_s()))
-            self._log.record(receipt, self._epoch_key.encode(), signed.checkpoint.size, signed.checkpoint.root)
+            self._log.record(receipt, self._signed_by.packed(), signed.checkpoint.size, signed.checkpoint.root)
         except StoreFull:
             self.rollback()
             raise
@@ -234,20 +226,16 @@ class GatewayCopy:
         if found.size != self._log.signed or found.root != self._log.root(found.size):
             raise LogError(f"{self._log.origin}: the receipt on disk is not of this log")
 
-    def _find_epoch_key(self) -> str:
-        """Return the key that the newest epoch leaf announces: as recorded, or in a leaf that is durable since."""
-        try:
-            key = self._log.heads.decode()
-        except UnicodeDecodeError as e:
-            raise LogError(f"{self._log.origin}: the heads beside the receipt cannot be read") from e
+    def _epochs_since(self) -> list[tuple[int, Leaf]]:
+        """Return the epoch leaves that are durable and that no receipt covers: a crash came between the two."""
+        found: list[tuple[int, Leaf]] = []
         index = self._log.signed
         while index < self._log.durable:
             bodies = self._log.read(index, _SCAN_BYTES, self._log.durable)
-            for _, leaf in _read(index, [LeafHash() if body is None else body for body in bodies])[0]:
-                if leaf.kind == "epoch":
-                    key = leaf.body["key"]
+            leaves, _ = _read(index, [LeafHash() if body is None else body for body in bodies])
+            found += [(place, leaf) for place, leaf in leaves if leaf.kind == "epoch"]
             index += len(bodies)
-        return key
+        return found
 
 
 def _hash(message: LogMessage, place: int) -> bytes:

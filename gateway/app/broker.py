@@ -38,12 +38,14 @@ async def running_broker(
     bind: str = "127.0.0.1",
     within: Sequence[str] = (),
     namespace: str = "",
+    verifier: str = "",
+    enrolling: Sequence[str] = (),
 ) -> AsyncIterator[Broker]:
     """Start Mosquitto on the certificates of pki; end it on leaving.
 
     folder: where its configuration and log go. ledger: who is on the other side of all topics.
     for_agents: it is the broker in the OT zone, and that other side is collect. port: a free one when None.
-    within: a command that runs it, such as `ip netns exec dmz`. namespace: see acl_text.
+    within: a command that runs it, such as `ip netns exec dmz`. namespace, verifier, enrolling: see acl_text.
     Raises ConfigError where Mosquitto is not installed, LinkError when it does not come up.
     """
     program = [*within, find_mosquitto()]
@@ -51,7 +53,15 @@ async def running_broker(
     for attempt in range(_ATTEMPTS):
         chosen = free_port(bind) if port is None else port
         conf = write_broker_files(
-            folder, pki=pki, ledger=ledger, port=chosen, bind=bind, for_agents=for_agents, namespace=namespace
+            folder,
+            pki=pki,
+            ledger=ledger,
+            port=chosen,
+            bind=bind,
+            for_agents=for_agents,
+            namespace=namespace,
+            verifier=verifier,
+            enrolling=enrolling,
         )
         try:
             async with _child(program, conf, chosen, bind) as broker:
@@ -89,11 +99,14 @@ def write_broker_files(
     bind: str = "127.0.0.1",
     for_agents: bool = False,
     namespace: str = "",
+    verifier: str = "",
+    enrolling: Sequence[str] = (),
 ) -> Path:
     """Write mosquitto.conf and its access list, for the user who runs this; return the former's path."""
     acl, conf = folder / "mosquitto.acl", folder / "mosquitto.conf"
     files = BrokerFiles.of(pki.resolve(), acl.resolve())
-    acl.write_text(agents_acl_text(collect=ledger) if for_agents else acl_text(ledger=ledger, namespace=namespace))
+    dmz = acl_text(ledger=ledger, namespace=namespace, verifier=verifier, enrolling=enrolling)
+    acl.write_text(agents_acl_text(collect=ledger) if for_agents else dmz)
     conf.write_text(conf_text(files, port=port, bind=bind, user=getpass.getuser(), for_agents=for_agents))
     # Mosquitto 2.1 refuses lists that others may change.
     acl.chmod(0o600)

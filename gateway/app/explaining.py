@@ -174,6 +174,8 @@ class _Source:
             return []
         found = []
         for row in tables.intervals(self._connection, self._gateway, line, first=span[0], last=span[1]):
+            if row.quarantined:
+                continue
             leaf = self._leaf(self._copy, row.leaf_index)
             ref = LeafRef(index=row.leaf_index, hash=self._copy.leaf_hash(row.leaf_index), clock=leaf.clock)
             interval = to_interval(leaf.body, self._schemas[row.schema_id])

@@ -6,15 +6,18 @@ from dataclasses import dataclass, field
 from gateway.carbon.facts import Facts, Touched
 from gateway.carbon.grid.news import news_of
 from gateway.carbon.grid.table import FactorLeaf
+from gateway.carbon.standings import Standings
 from gateway.codec.leaves import Leaf, parse
 from gateway.codec.ledger_leaves import to_context, to_counts, to_document, to_factor, to_statement
+from gateway.codec.standing_leaves import to_decision, to_standing
 from gateway.errors import TrustError
 from gateway.model import Factor
 from gateway.store import projections as tables
 from gateway.store.projections import Connection, EventRow, OwnLeafRow, StatementRow
 from gateway.store.segments import Log
 
-FACTS = {"factor", "document", "context", "counts"}
+STANDINGS = {"standing", "decision"}
+FACTS = {"factor", "document", "context", "counts", *STANDINGS}
 OWN = ""
 """The ledger's own log, where the tables name a gateway."""
 
@@ -35,6 +38,7 @@ class FactBook:
     """The facts of the ledger's own log, in its order.
 
     unusable: leaves of it that do not fit; they change nothing. touched: by leaf index, what each fact may change.
+    judged: by gateway, from which of its leaves on figures may rest on others now; to be emptied by whoever sees to it.
     """
 
     def __init__(self, own: Log) -> None:
@@ -42,6 +46,7 @@ class FactBook:
         self.facts = Facts()
         self.unusable = 0
         self.touched: list[tuple[int, Touched]] = []
+        self.judged: dict[str, int] = {}
 
     def load(self, connection: Connection) -> None:
         """Take up what the tables say was projected."""
@@ -50,9 +55,11 @@ class FactBook:
         for index, kind in sorted(placed):
             for _, leaf in leaves_of(self._own, index, index + 1) if kind in FACTS else ():
                 self._enforce(index, leaf)
+        for gateway, index, epoch, key in tables.epochs(connection):
+            self.facts.standings.note_epoch(gateway, index, epoch, key)
 
     def project(self, connection: Connection, leaves: Iterable[tuple[int, Leaf]]) -> list[Touched]:
-        """Write down what leaves say, the next of the log; return what they may change."""
+        """Write down what leaves say, the next of the log; return what they may change, `judged` aside."""
         found: list[Touched] = []
         rows = _Rows()
         for index, leaf in leaves:
@@ -61,7 +68,10 @@ class FactBook:
             except TrustError:
                 self.unusable += 1
                 continue
-            if touched is not None:
+            if leaf.kind in STANDINGS:
+                name, first = leaf.body["gateway"], leaf.body["first"]
+                self.judged[name] = min(first, self.judged.get(name, first))
+            elif touched is not None:
                 found.append(touched)
         tables.put_events(connection, rows.events)
         tables.put_statements(connection, rows.statements)
@@ -80,12 +90,12 @@ class FactBook:
             rows.statements.append(statement)
         if leaf.kind == "factor" and touched is not None:
             rows.factors.append(self._placed(index, leaf))
-        elif leaf.kind in {"document", "context", "counts", "statement"}:
+        elif leaf.kind in {"document", "context", "counts", "statement", *STANDINGS}:
             rows.leaves.append(OwnLeafRow.of(index, leaf.kind, leaf.prev, leaf.body))
         return touched
 
     def _enforce(self, index: int, leaf: Leaf) -> Touched | None:
-        touched = self._fact(index, leaf)
+        touched = self._standing(index, leaf) if leaf.kind in STANDINGS else self._fact(index, leaf)
         if touched is not None:
             self.touched.append((index, touched))
         return touched
@@ -102,12 +112,31 @@ class FactBook:
                 return self.facts.add_counts(index, to_counts(leaf.body))
         return None
 
+    def _standing(self, index: int, leaf: Leaf) -> Touched | None:
+        if leaf.kind == "standing":
+            return self.facts.add_standing(index, to_standing(leaf.body))
+        return self.facts.add_decision(index, to_decision(leaf.body))
+
     def _placed(self, index: int, leaf: Leaf) -> FactorLeaf:
         return FactorLeaf(factor=to_factor(leaf.body), index=index, hash=self._own.leaf_hash(index))
 
     def news(self, factors: Iterable[Factor]) -> Sequence[Factor]:
         """Return those that are not in force yet: see news_of."""
         return news_of(self.facts.factors, factors)
+
+
+def read_standings(own: Log, connection: Connection) -> Standings:
+    """Return what the ledger holds of its gateways, as far as the tables go: without all other facts."""
+    found = Facts()
+    for row in tables.own_leaves(connection, *STANDINGS):
+        for index, leaf in leaves_of(own, row.leaf_index, row.leaf_index + 1):
+            if leaf.kind == "standing":
+                found.add_standing(index, to_standing(leaf.body))
+            else:
+                found.add_decision(index, to_decision(leaf.body))
+    for epoch in tables.epochs(connection):
+        found.standings.note_epoch(*epoch)
+    return found.standings
 
 
 def leaves_of(log: Log, first: int, stop: int) -> Iterator[tuple[int, Leaf]]:

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.app.keys import read_signer, read_verifier
+from gateway.app.factbook import STANDINGS
+from gateway.app.keys import read_signer
+from gateway.app.seenepochs import Seen
+from gateway.app.signers import pinned_key
 from gateway.carbon.audit.evidence import ProvenLeaf
 from gateway.carbon.audit.export import LogPart, build
 from gateway.carbon.audit.form import Subject
@@ -23,7 +26,7 @@ from gateway.store.files import RealFiles
 from gateway.store.projections import Connection, Projections
 from gateway.store.segments import Log
 from gateway.store.view import steadily, view
-from gateway.tlog.note import SignatureKind, Verifier
+from gateway.tlog.note import Verifier
 
 MOST_FILES = 10_000
 MOST_BYTES = 4 << 30
@@ -63,7 +66,7 @@ def _gather(config: LedgerConfig, wish: Wish) -> dict[str, bytes]:
             return build(
                 subject,
                 gateways={
-                    name: _gateway_part(connection, subject, name, opened[name], _key(config, name))
+                    name: _gateway_part(connection, subject, name, opened[name], _signed(config, name, opened[name]))
                     for name in subject.gateways
                 },
                 ledger=_ledger_part(connection, subject, own, opened, signer.verifier),
@@ -75,9 +78,27 @@ def _gather(config: LedgerConfig, wish: Wish) -> dict[str, bytes]:
             log.close()
 
 
-def _key(config: LedgerConfig, gateway: str) -> Verifier:
-    where, path = f"gateways.{gateway}.key", config.gateways[gateway].key
-    return read_verifier(path, where, kind=SignatureKind.NOTE, name=f"wattseal/{gateway}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signed:
+    """Who signed a log's newest checkpoint. index: of the epoch leaf that announces the key."""
+
+    key: Verifier
+    index: int
+
+
+def _signed(config: LedgerConfig, gateway: str, log: Log) -> _Signed:
+    """Return who signed the copy's newest checkpoint. Raises ConfigError while the leaf that says so is to come."""
+    pinned = pinned_key(config.gateways[gateway], gateway)
+    if pinned is not None:
+        return _Signed(key=pinned, index=_epoch_of(log, pinned))
+    seen = Seen.unpacked(log.heads)
+    signing = None if isinstance(seen, str) else seen.signing
+    if signing is None or signing.index is None:
+        raise ConfigError(
+            f"export: {log.origin} is still sending what it had kept: the leaf that announces the key of its newest "
+            "checkpoint has not come yet; try again when `wattseal ledger` has caught up"
+        )
+    return _Signed(key=Verifier.from_vkey(signing.vkey), index=signing.index)
 
 
 def _subject(connection: Connection, wish: Wish, logs: Mapping[str, Log]) -> Subject:
@@ -102,8 +123,8 @@ def _subject(connection: Connection, wish: Wish, logs: Mapping[str, Log]) -> Sub
     return Subject(start_ns=start_ns, end_ns=-(-end_ns // _SECOND_NS) * _SECOND_NS, lines=tuple(sorted(lines)))
 
 
-def _gateway_part(connection: Connection, subject: Subject, name: str, log: Log, key: Verifier) -> LogPart:
-    wanted = {_epoch_of(log, key)}
+def _gateway_part(connection: Connection, subject: Subject, name: str, log: Log, signed: _Signed) -> LogPart:
+    wanted = {signed.index}
     used: set[bytes] = set()
     for line in subject.lines_of(name):
         span = tables.settled_range(connection, name, line, start_ns=subject.start_ns, end_ns=subject.end_ns)
@@ -113,7 +134,7 @@ def _gateway_part(connection: Connection, subject: Subject, name: str, log: Log,
             wanted.add(row.leaf_index)
             used.add(row.schema_id)
     wanted |= {index for index, schema in tables.schemas(connection, name) if schema.id in used}
-    return LogPart(note=_note(log), key=key, leaves=_proven(log, wanted))
+    return LogPart(note=_note(log), key=signed.key, leaves=_proven(log, wanted))
 
 
 def _ledger_part(
@@ -131,8 +152,8 @@ def _ledger_part(
     lines = {"/".join(line) for line in subject.lines}
     wanted |= {
         row.leaf_index
-        for row in tables.own_leaves(connection, "document", "context", "counts")
-        if row.kind == "document" or row.chain in lines
+        for row in tables.own_leaves(connection, "document", "context", "counts", "standing", "decision")
+        if row.kind == "document" or row.chain in (subject.gateways if row.kind in STANDINGS else lines)
     }
     return LogPart(note=_note(own), key=key, leaves=_proven(own, wanted))
 

@@ -11,6 +11,9 @@ from gateway.codec.leaves import parse
 from gateway.codec.pack import pack, unpack
 from gateway.errors import LogError, TrustError
 from gateway.model import ClockState, LineSchema
+from gateway.store.segments import Log
+from gateway.tlog import checkpoint as checkpoints
+from gateway.tlog.note import Verifier
 
 MOST_BOOTS = 8
 """So many earlier boots of collect are remembered: whoever sends again is known by its boot."""
@@ -46,6 +49,8 @@ class Heads:
     boot, sequence: the newest batch. t_ns: the newest trusted time. lines: per line the index of its newest interval
     leaf. line_of: by the newest schema of each line, which its intervals may name, that line.
     earlier: boots before, and how far each got. agents: what was sealed of each agent's frames.
+    epoch, key: of the newest epoch leaf, so of who signed the checkpoint that the heads stand beside; "" where they are
+    of a program that did not note it.
     """
 
     boot: bytes = b""
@@ -56,11 +61,13 @@ class Heads:
     line_of: dict[str, LineHead] = field(default_factory=dict)
     earlier: dict[bytes, int] = field(default_factory=dict)
     agents: dict[str, AgentHead] = field(default_factory=dict)
+    key: str = ""
 
     def packed(self) -> bytes:
         """Return the heads as bytes."""
         earlier = [[boot, sequence] for boot, sequence in self.earlier.items()]
-        return pack([self.boot, self.sequence, self.epoch, self.t_ns, self.lines, self.line_of, earlier, self.agents])
+        known = [self.boot, self.sequence, self.epoch, self.t_ns, self.lines, self.line_of, earlier, self.agents]
+        return pack([*known, self.key])
 
     @classmethod
     def unpacked(cls, packed: bytes, size: int) -> "Heads":
@@ -68,10 +75,10 @@ class Heads:
         if not packed:
             return cls()
         try:
-            boot, sequence, epoch, t_ns, lines, line_of, earlier, agents = unpack(packed)
+            boot, sequence, epoch, t_ns, lines, line_of, earlier, agents, *key = unpack(packed)
             line_of = {schema_id: LineHead(*line) for schema_id, line in line_of.items()}
             agents = {agent: AgentHead.of(*head) for agent, head in agents.items()}
-            heads = cls(boot, sequence, epoch, t_ns, lines, line_of, dict(earlier), agents)
+            heads = cls(boot, sequence, epoch, t_ns, lines, line_of, dict(earlier), agents, *key)
         except (TrustError, TypeError, ValueError, AttributeError) as e:
             raise LogError(f"log: the heads beside the checkpoint cannot be read: {e}") from e
         if not heads._fits(size):
@@ -83,6 +90,7 @@ class Heads:
         return (
             {type(boot) for boot in (self.boot, *self.earlier)} == {bytes}
             and type(self.lines) is dict
+            and type(self.key) is str
             and all(type(count) is int and 0 <= count < 2**63 for count in counts)
             and all(type(index) is int and 0 <= index < size for index in self.lines.values())
             and all(
@@ -129,7 +137,7 @@ class Heads:
         except (TrustError, KeyError) as e:
             raise LogError(f"log: leaf {index}: is none that this log can hold: {e}") from e
         if leaf.kind == "epoch":
-            self.epoch = leaf.body["epoch"]
+            self.epoch, self.key = leaf.body["epoch"], leaf.body["key"]
         if leaf.kind == "schema":
             schema = to_schema(leaf.body)
             if isinstance(schema, LineSchema):
@@ -137,3 +145,35 @@ class Heads:
         if leaf.clock.state != ClockState.SUSPECT:
             self.t_ns = max(self.t_ns, leaf.clock.t_ns)
         self.saw(seen)
+
+
+def recover(log: Log, *, file_key: Verifier | None) -> Heads:
+    """Return the heads as of the last leaf, from those beside the checkpoint and the leaves after it.
+
+    file_key: the key of all epochs; without one, the checkpoint on disk must be signed by the key that the newest epoch
+    leaf below it announced. Raises LogError when it is not.
+    """
+    heads = Heads.unpacked(log.heads, log.signed)
+    if log.checkpoint is not None:
+        _check(log, log.checkpoint, heads, file_key)
+    index = log.signed
+    while index < log.durable:
+        for body in log.read(index, 1 << 20, log.durable):
+            if body is not None:
+                heads.follow(index, body)
+            index += 1
+    return heads
+
+
+def _check(log: Log, note: bytes, heads: Heads, file_key: Verifier | None) -> None:
+    if file_key is None and not heads.key:
+        raise LogError(
+            f"{log.origin}: the checkpoint on disk is of a program that did not note who signed it: start once "
+            "with the key file as [seal] key, then with [attest]"
+        )
+    try:
+        found = checkpoints.verify(note, origin=log.origin, verifier=file_key or Verifier.from_vkey(heads.key))
+    except TrustError as e:
+        raise LogError(f"{log.origin}: the checkpoint on disk is not by this gateway's key: {e}") from e
+    if found.size != log.signed or found.root != log.root(found.size):
+        raise LogError(f"log: the checkpoint says {found.size} leaves, the disk {log.signed}")

@@ -6,16 +6,16 @@ from gateway.errors import ConfigError, TrustError
 from gateway.tlog.note import SignatureKind, Signer, Verifier
 
 
-def read_signer(path: Path, where: str, *, name: str) -> Signer:
+def read_signer(path: Path, where: str, *, name: str | None) -> Signer:
     """Return the private key in a file. Raises ConfigError.
 
-    where: the configuration key that names the file. name: whose key it must be.
+    where: the configuration key that names the file. name: whose key it must be; None takes any.
     """
     try:
         signer = Signer.from_text(_text(path, where))
     except ConfigError as e:
         raise ConfigError(f"{where}: got {path}: {e}") from e
-    if signer.name != name:
+    if name is not None and signer.name != name:
         raise ConfigError(f"{where}: got {path}, the key of {signer.name}, want the key of {name}")
     return signer
 

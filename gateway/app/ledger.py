@@ -14,10 +14,11 @@ from gateway.app.accept import GatewayCopy
 from gateway.app.chains import append_all
 from gateway.app.duties import duties_of
 from gateway.app.factorfile import FactorFile
-from gateway.app.keys import read_signer, read_verifier
+from gateway.app.keys import read_signer
 from gateway.app.metrics import counter, gauge
 from gateway.app.ownlog import OwnLog
 from gateway.app.projector import Projector
+from gateway.app.signers import signers_of
 from gateway.app.verdicts import Accepted, Committed
 from gateway.carbon.facts import Facts, Touched
 from gateway.carbon.grid.news import restated
@@ -29,7 +30,6 @@ from gateway.model import Factor
 from gateway.store.files import Files, RealFiles
 from gateway.store.projections import Projections
 from gateway.store.segments import Log, StoreFull
-from gateway.tlog.note import SignatureKind
 
 MOST_MESSAGES = 64
 """So many messages are committed together at most."""
@@ -63,6 +63,17 @@ class LedgerCounts:
     feed_errors: int = counter("polls that a provider did not answer usefully")
     feed_factors: int = counter("versions of factors sealed from feeds")
     feeds_down: int = gauge("feeds whose newest poll failed")
+    results: int = counter("attestation results taken from the verifier")
+    results_refused: int = counter("attestation results refused: forged, replayed, late, or of another epoch or device")
+    decisions: int = counter("signed decisions on gateways' leaves that were sealed")
+    decisions_refused: int = counter("decisions refused: not by an officer, replayed, or about other leaves")
+    gateways_unattested: int = gauge("gateways whose key is pinned: nothing attests their devices")
+    gateways_trusted: int = gauge("gateways whose newest result is good")
+    gateways_pending: int = gauge("gateways not appraised since they started")
+    gateways_stale: int = gauge("gateways whose newest good result is too old")
+    gateways_unreachable: int = gauge("gateways that did not answer their verifier in time")
+    gateways_failed: int = gauge("gateways that were appraised, and found wrong")
+    quarantined: int = gauge("interval leaves that are kept, and that no figure rests on")
     size: int = gauge("leaves held, over all gateways")
     disk_bytes: int = gauge("bytes of leaf bodies on disk")
 
@@ -87,22 +98,19 @@ class Ledger:
         self.counts, self._log = counts, log
         self.clock = clock or WallClock()
         signer = read_signer(config.ledger.key, "ledger.key", name=config.origin)
-        keys = {
-            gateway: read_verifier(
-                section.key, f"gateways.{gateway}.key", kind=SignatureKind.NOTE, name=f"wattseal/{gateway}"
-            )
-            for gateway, section in config.gateways.items()
-        }
+        signers = signers_of(
+            config, say=lambda why: log.error("ledger.anchors", why=why), now_s=lambda: self.clock.read().t_ns / 1e9
+        )
         folder = config.ledger.state
         self.own = OwnLog(Log.open(files(folder / "own"), origin=config.origin), signer=signer, clock=self.clock)
         self.copies = {
             gateway: GatewayCopy(
-                Log.open(files(folder / "gateways" / gateway), origin=key.name),
-                key=key,
+                Log.open(files(folder / "gateways" / gateway), origin=f"wattseal/{gateway}"),
+                signed_by=signed_by,
                 cosigner=signer.cosigner(),
                 time_s=lambda: self.clock.read().t_ns / 1e9,
             )
-            for gateway, key in keys.items()
+            for gateway, signed_by in signers.items()
         }
         self._touched: set[str] = set()
         self._said: dict[str, float] = {}
@@ -135,6 +143,10 @@ class Ledger:
     def book(self) -> Projections:
         """The tables, to read."""
         return self._book
+
+    def held(self, gateway: str) -> int:
+        """Return how many leaves of a gateway are durable here; 0 for one that is not in ledger.toml."""
+        return self.copies[gateway].log.durable if gateway in self.copies else 0
 
     def close(self) -> None:
         """Give everything back. What was not committed is gone."""

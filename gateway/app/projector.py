@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 
 from gateway.app.cycles import CycleBook
 from gateway.app.factbook import OWN, FactBook, leaves_of
+from gateway.app.rejudge import Source, judged_anew, place, rejudge
 from gateway.app.verdicts import Committed
-from gateway.carbon.emissions import IntervalLeaf, LineProjector, figures_for
-from gateway.carbon.energy import LeafRef
+from gateway.carbon.emissions import LineProjector, figures_for
 from gateway.carbon.facts import Facts, Touched, joined
 from gateway.carbon.figures import Cell
 from gateway.codec.checks import to_schema
 from gateway.codec.leaves import Leaf
-from gateway.codec.line_leaves import to_interval
 from gateway.errors import TrustError
 from gateway.model import Factor, LineSchema
 from gateway.store import projections as tables
@@ -95,7 +94,8 @@ class Projector:
         first = 0 if span is None else span[0]
         for row in tables.intervals(connection, name, line, first=first, last=last):
             for index, leaf in leaves_of(gateway.log, row.leaf_index, row.leaf_index + 1):
-                self._feed(name, index, leaf)
+                if not row.quarantined:
+                    self._feed(name, index, leaf)
 
     def catch_up(self) -> None:
         """Project whatever the logs hold and the tables do not."""
@@ -124,6 +124,10 @@ class Projector:
         touched = self._facts.project(connection, leaves_of(self._own, self._own_size, self._own.durable))
         for window in joined(touched):
             self._restate(connection, window)
+        for name, first in self._facts.judged.items():
+            if name in self._gateways:
+                self._rejudge(connection, name, first)
+        self._facts.judged.clear()
         self._own_size = self._own.durable
         receipt = self._own.checkpoint
         state = GatewayState(gateway=OWN, size=self._own_size, receipt=receipt.decode() if receipt else None)
@@ -152,6 +156,21 @@ class Projector:
                 del self._gateways[name].lines[line]
                 self._resume(connection, name, line)
 
+    def _rejudge(self, connection: Connection, name: str, first: int) -> None:
+        """See to it that just those leaves from `first` on are in figures that may be."""
+        source = self._source(name)
+        for line, (start, last) in judged_anew(connection, source, first).items():
+            projector = rejudge(connection, source, line, start, last)
+            if projector is not None:
+                self._gateways[name].lines[line] = projector
+            self.ends.pop((name, line), None)
+            if (end_ns := tables.newest_cell_end(connection, name, line)) is not None:
+                self.ends[name, line] = end_ns
+
+    def _source(self, name: str) -> Source:
+        gateway = self._gateways[name]
+        return Source(name=name, log=gateway.log, size=gateway.size, schemas=gateway.schemas, facts=self._facts.facts)
+
     def _is_in(self, name: str, line: str, zone: str) -> bool:
         """Return whether a line stands, or ever stood, in a grid zone."""
         return any(one.name == line and one.zone == zone for one in self._gateways[name].schemas.values())
@@ -161,14 +180,10 @@ class Projector:
         span = tables.settled_range(connection, name, line, start_ns=start_ns, end_ns=end_ns)
         if span is None:
             return ()
-        gateway = self._gateways[name]
+        source = self._source(name)
         rows = tables.intervals(connection, name, line, first=span[0], last=span[1])
-        leaves = (
-            self._placed(name, index, leaf, gateway.schemas[row.schema_id])
-            for row in rows
-            for index, leaf in leaves_of(gateway.log, row.leaf_index, row.leaf_index + 1)
-        )
-        return figures_for(leaves, schemas=gateway.schemas, facts=self._facts.facts, start_ns=start_ns, end_ns=end_ns)
+        leaves = (leaf for _, leaf in source.leaves(row for row in rows if not row.quarantined))
+        return figures_for(leaves, schemas=source.schemas, facts=source.facts, start_ns=start_ns, end_ns=end_ns)
 
     # ---- gateways' leaves
 
@@ -186,20 +201,22 @@ class Projector:
         cells: list[Cell] = []
         intervals: list[IntervalRow] = []
         events: list[EventRow] = []
+        epochs: list[tuple[str, int, int, str]] = []
         with self._book.writing() as connection:
             for index, leaf in leaves:
                 if leaf.kind == "readings":
-                    self.rows += len(leaf.body.get("rows", ()))
-                    self.rows += sum(len(group[1]) // 2 for group in leaf.body.get("changes", ()))
-                    self.rows += len(leaf.body.get("frames", ()))
-                    self._cycles[name].take(connection, leaf)
+                    self._count(connection, name, index, leaf)
                 elif leaf.kind == "schema":
                     self._adopt(connection, name, index, leaf)
+                elif leaf.kind == "epoch":
+                    epochs.append((name, index, leaf.body["epoch"], leaf.body["key"]))
+                    self.facts.standings.note_epoch(*epochs[-1])
                 elif leaf.kind == "event":
                     events.append(EventRow.of(name, index, leaf.body))
                 elif leaf.kind == "interval" and (fed := self._feed(name, index, leaf)) is not None:
                     intervals.append(fed[0])
                     cells += fed[1]
+            tables.put_epochs(connection, epochs)
             tables.put_intervals(connection, intervals)
             tables.put_events(connection, events)
             tables.put_cells(connection, cells)
@@ -210,6 +227,14 @@ class Projector:
         for cell in cells:
             key = (name, cell.line.line)
             self.ends[key] = max(cell.line.end_ns, self.ends.get(key, cell.line.end_ns))
+
+    def _count(self, connection: Connection, name: str, index: int, leaf: Leaf) -> None:
+        """Count what a readings leaf holds, and the starts in it, where its gateway is affirmed."""
+        self.rows += len(leaf.body.get("rows", ()))
+        self.rows += sum(len(group[1]) // 2 for group in leaf.body.get("changes", ()))
+        self.rows += len(leaf.body.get("frames", ()))
+        if self.facts.standings.is_affirmed(name, index):
+            self._cycles[name].take(connection, leaf)
 
     def _adopt(self, connection: Connection, name: str, index: int, leaf: Leaf) -> None:
         schema = to_schema(leaf.body)
@@ -222,7 +247,7 @@ class Projector:
             tables.put_schema(connection, name, index, schema)
 
     def _feed(self, name: str, index: int, leaf: Leaf) -> tuple[IntervalRow, Sequence[Cell]] | None:
-        """Give an interval leaf to its line; None when it does not fit, and then it enters no figure."""
+        """Give an interval leaf to its line, unless it is quarantined; None when it does not fit, and then never."""
         gateway = self._gateways[name]
         schema = gateway.schemas.get(leaf.body["schema"])
         if schema is None or (leaf.prev is not None and leaf.prev >= index):
@@ -231,14 +256,15 @@ class Projector:
         if schema.name not in gateway.lines:
             gateway.lines[schema.name] = LineProjector(schemas=gateway.schemas, facts=self._facts.facts)
         projector = gateway.lines[schema.name]
+        is_quarantined = not self.facts.standings.is_affirmed(name, index)
         try:
-            placed = self._placed(name, index, leaf, schema)
-            cells = projector.feed(placed)
+            placed = place(name, gateway.log, index, leaf, schema)
+            cells = () if is_quarantined else projector.feed(placed)
+            if is_quarantined:
+                projector.check(placed)
         except TrustError:
             self._unusable += 1
             return None
-        return IntervalRow.of(placed, line=schema.name, prev=leaf.prev, clean=projector.clean), cells
-
-    def _placed(self, name: str, index: int, leaf: Leaf, schema: LineSchema) -> IntervalLeaf:
-        ref = LeafRef(index=index, hash=self._gateways[name].log.leaf_hash(index), clock=leaf.clock)
-        return IntervalLeaf(gateway=name, ref=ref, interval=to_interval(leaf.body, schema))
+        clean = not is_quarantined and projector.clean
+        row = IntervalRow.of(placed, line=schema.name, prev=leaf.prev, clean=clean, quarantined=is_quarantined)
+        return row, cells

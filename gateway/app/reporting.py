@@ -9,6 +9,7 @@ from typing import Any
 from gateway.app.alerts import cause_words, change_words, read_alerts
 from gateway.app.dual import read_documents, read_match, reading, year_row
 from gateway.app.duties.closing_lines import statement_of
+from gateway.app.states import list_quarantined
 from gateway.carbon.exact import text, utc
 from gateway.carbon.figures import Cell
 from gateway.carbon.kpi.dual import NO_INSTRUMENTS, Match
@@ -57,6 +58,7 @@ def make_report(config: LedgerConfig, wish: ReportWish) -> dict[str, Any]:
         stated = {row.group: _stated(connection, row, wish.by) for row in rows}
         match = _match(config, connection, rows)
         alerts = _alerts(connection, rows)
+        quarantined = list_quarantined(config, connection, lines, start_ns, end_ns)
     if wish.shift is not None and not rows:
         raise ConfigError(f"shift: got {wish.shift!r}, want one of these lines, such as 2026-11-21/early")
     return {
@@ -65,6 +67,7 @@ def make_report(config: LedgerConfig, wish: ReportWish) -> dict[str, Any]:
         "end": utc(max((row.end_ns for row in rows), default=start_ns)),
         "market": [] if match is None else [year_row(year) for year in match.years],
         "alerts": alerts,
+        "quarantined": quarantined,
         "rows": [_row(row, before.get(row.group), stated[row.group], match) for row in rows],
     }
 

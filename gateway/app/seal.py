@@ -1,23 +1,29 @@
 """The seal process: no network, the log and its key; one socket for collect, one for forward."""
 
 import asyncio
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from importlib.metadata import version
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.agentkeys import read_agent_keys
+from gateway.app.attester import Attester, Respondent, read_chain
 from gateway.app.channel import Channel, listen
 from gateway.app.entry import settle
 from gateway.app.keys import read_signer, read_verifier
 from gateway.app.logs import start_logs
 from gateway.app.metrics import serve_metrics
+from gateway.app.renewal import Renewal
 from gateway.app.sealer import Sealer
 from gateway.codec.frames import MAX_LOG_MESSAGE, Message, pack_leaves
 from gateway.config import GatewayConfig
-from gateway.errors import TrustError
+from gateway.config.sections import AttestSection
+from gateway.errors import GatewayError, TrustError
 from gateway.store.files import RealFiles
 from gateway.store.segments import Log, StoreFull
 from gateway.tlog.note import SignatureKind
+from gateway.tpm import Tpm
 
 IDLE_S = 10.0
 """A read that waits longer is answered `idle`."""
@@ -26,14 +32,27 @@ GROUP_S = 0.05
 
 
 class SealServer:
-    """Serves one Sealer on two sockets. idle_s: how long a read waits for something new."""
+    """Serves one Sealer on two sockets. idle_s: how long a read waits for something new.
 
-    def __init__(self, sealer: Sealer, log: FilteringBoundLogger, *, idle_s: float = IDLE_S) -> None:
-        self._sealer, self._log, self._idle_s = sealer, log, idle_s
+    respondent: answers challenges, where the device has a TPM. renew_s: how often the epoch key is made anew, None for
+    never.
+    """
+
+    def __init__(
+        self,
+        sealer: Sealer,
+        log: FilteringBoundLogger,
+        *,
+        idle_s: float = IDLE_S,
+        respondent: Respondent | None = None,
+        renew_s: float | None = None,
+    ) -> None:
+        self._sealer, self._log, self._idle_s, self._respondent = sealer, log, idle_s, respondent
+        self._renewal = None if renew_s is None else Renewal(sealer, log, every_s=renew_s)
         self._grown = asyncio.Condition()
         self._collect: Channel | None = None
         self._stalled: int | None = None
-        self._is_fooled = False
+        self._is_fooled = self._is_mute = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def close(self) -> None:
@@ -130,8 +149,10 @@ class SealServer:
                             waiting = tasks.create_task(self._read(channel, first, most_bytes), name="seal.read")
                         case ["receipt", bytes(note)]:
                             await channel.send(self._receipt(note))
+                        case ["challenge", bytes(note), bytes(bound)]:
+                            await channel.send(await self._evidence(note, bound))
                         case _:
-                            await channel.send(["error", "want hello, read or receipt"])
+                            await channel.send(["error", "want hello, read, receipt or challenge"])
                             raise TrustError(f"outlet: got {str(message)[:80]}")
 
     async def _read(self, channel: Channel, first: int, most_bytes: int) -> None:
@@ -141,8 +162,9 @@ class SealServer:
         except TimeoutError:
             await channel.send(["idle"])
             return
-        leaves, checkpoint = self._sealer.chunk(first, min(most_bytes, MAX_LOG_MESSAGE))
-        await channel.send(["chunk", first, pack_leaves(leaves), checkpoint])
+        chunk = self._sealer.chunk(first, min(most_bytes, MAX_LOG_MESSAGE))
+        announced = [chunk.epoch] if chunk.epoch else []
+        await channel.send(["chunk", first, pack_leaves(chunk.leaves), chunk.checkpoint, *announced])
 
     def _receipt(self, note: bytes) -> Message:
         try:
@@ -155,6 +177,26 @@ class SealServer:
         self._is_fooled = False
         return ["receipted", receipted]
 
+    async def _evidence(self, note: bytes, bound: bytes) -> Message:
+        """Answer a challenge. A TPM that fails costs the evidence alone: sealing goes on."""
+        counts = self._sealer.counts
+        try:
+            if self._respondent is None:
+                raise TrustError("this gateway has no [attest]")
+            epoch, key = self._sealer.announced
+            evidence = await self._respondent.respond(note, bound, epoch=epoch, key=key, log_size=self._sealer.signed)
+        except GatewayError as e:
+            counts.challenges_refused += 1
+            if not self._is_mute:
+                self._log.warning("seal.challenge_refused", why=str(e))
+            self._is_mute = True
+            return ["refused", 0, str(e)]
+        counts.evidence += 1
+        if self._is_mute:
+            self._log.info("seal.challenge_answered")
+        self._is_mute = False
+        return ["evidence", evidence]
+
     async def beat(self, every_s: float) -> None:
         """Sign what is durable at every beat, tell the readers, keep the disk budget; until something fails."""
         while True:
@@ -163,7 +205,8 @@ class SealServer:
                 self.failed.result()
             if done := self._sealer.tidy():
                 self._log.warning("seal.dropped", what=done)
-            if self._sealer.sign():
+            is_renewed = self._renewal is not None and self._renewal.beat()
+            if self._sealer.sign() or is_renewed:
                 async with self._grown:
                     self._grown.notify_all()
 
@@ -187,13 +230,16 @@ async def run_seal(config: GatewayConfig, *, isolated: bool) -> None:
             "seal.network", why="the kernel refused an empty network namespace; the service manager must give one"
         )
     section = config.seal
-    signer = read_signer(section.key, "seal.key", name=config.origin)
+    signer = None if section.key is None else read_signer(section.key, "seal.key", name=config.origin)
     witness = read_verifier(section.witness, "seal.witness", kind=SignatureKind.COSIGNATURE)
     agent_keys = read_agent_keys(section.agents, "seal.agents")
-    with closing(Log.open(RealFiles(config.log_folder), origin=config.origin)) as opened:
+    with ExitStack() as stack:
+        attester = None if config.attest is None else stack.enter_context(_attester(config.attest))
+        opened = stack.enter_context(closing(Log.open(RealFiles(config.log_folder), origin=config.origin)))
         sealer = Sealer(
             opened,
             signer=signer,
+            binder=attester,
             witness=witness,
             budget_bytes=section.budget_mb << 20,
             keep_bytes=section.keep_mb << 20,
@@ -201,11 +247,29 @@ async def run_seal(config: GatewayConfig, *, isolated: bool) -> None:
             agent_keys=agent_keys,
         )
         sealer.counts.isolated = int(isolated)
-        await _serve(config, sealer, log)
+        await _serve(config, sealer, attester, log)
 
 
-async def _serve(config: GatewayConfig, sealer: Sealer, log: FilteringBoundLogger) -> None:
-    server = SealServer(sealer, log)
+@contextmanager
+def _attester(section: AttestSection) -> Iterator[Attester]:
+    """Give who speaks for the TPM. Raises ConfigError when there is none, or no certificates."""
+    chain = read_chain(section.chain, "attest.chain")
+    with Tpm.open(section.tcti) as tpm:
+        yield Attester(tpm, chain=chain, pcrs=section.pcrs, event_log=section.event_log, counters=section.counters)
+
+
+def _respondent(config: GatewayConfig, section: AttestSection, attester: Attester) -> Respondent:
+    verifier = read_verifier(section.verifier, "attest.verifier", kind=SignatureKind.NOTE)
+    about = {"tls": config.forward.key_in, "version": version("wattseal")}
+    return Respondent(attester, gateway=config.gateway.id, verifier=verifier, about=about)
+
+
+async def _serve(config: GatewayConfig, sealer: Sealer, attester: Attester | None, log: FilteringBoundLogger) -> None:
+    if config.attest is None or attester is None:
+        server = SealServer(sealer, log)
+    else:
+        respondent = _respondent(config, config.attest, attester)
+        server = SealServer(sealer, log, respondent=respondent, renew_s=config.attest.renew_h * 3600)
     listeners: list[asyncio.Server] = []
     try:
         for name, serve in (("inlet", server.inlet), ("outlet", server.outlet)):

@@ -4,73 +4,60 @@ A batch is known by (boot, sequence): what the log holds already is not sealed a
 outlive a restart stands beside the checkpoint (app/heads.py) and is brought up to date from the leaves after it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.app.agentkeys import advanced, verified
-from gateway.app.heads import MOST_LINES, Heads
-from gateway.app.metrics import counter, gauge
+from gateway.app.epochs import Binder, Epoch, Epochs
+from gateway.app.heads import MOST_LINES, recover
 from gateway.app.room import Room
+from gateway.app.sealcounts import SealCounts
 from gateway.clock import WallClock
-from gateway.codec.bodies import epoch_body, event_body
+from gateway.codec.bodies import event_body
 from gateway.codec.checks import check_body, to_schema
-from gateway.codec.frames import LeafHash
+from gateway.codec.frames import LeafHash, LogMessage
 from gateway.codec.leaves import seal
 from gateway.codec.pack import unpack
-from gateway.errors import LogError, TrustError
+from gateway.errors import GatewayError, TrustError
 from gateway.model import ClockState, LineSchema
 from gateway.store.segments import Dropped, Log, StoreFull
 from gateway.tlog import checkpoint as checkpoints
-from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.note import Signer, Verifier
 
 KINDS_FROM_COLLECT = frozenset({"schema", "readings", "interval", "event"})
 
 
-@dataclass(slots=True)
-class SealCounts:
-    """What the seal counts."""
-
-    leaves: int = counter("leaves sealed since the start")
-    refused: int = counter("batches refused as malformed")
-    duplicates: int = counter("batches that the log held already")
-    full: int = counter("batches turned away because the disk budget was used up")
-    log_size: int = gauge("leaves in the log, durable")
-    checkpoint_size: int = gauge("size of the newest checkpoint")
-    receipt_size: int = gauge("size of the newest receipt")
-    disk_bytes: int = gauge("bytes of leaf bodies on disk")
-    dropped: int = counter("leaf bodies dropped by the disk-full policy")
-    isolated: int = gauge("1 when the process has no network")
-
-
 class Sealer:
-    """One gateway's log and its key. Methods are synchronous: one caller, one order.
+    """One gateway's log and its keys. Methods are synchronous: one caller, one order.
 
-    agent_keys: by an agent's id, the key of its frames.
+    signer: the key of all epochs, from a file; without it each epoch has a key of its own, which binder ties to the
+    device. agent_keys: by an agent's id, the key of its frames.
     is_full: whether new leaves are refused. The budget counts whole bundles: the newest, which nothing can delete yet,
     comes on top of it.
-    Raises LogError from the start when the log on disk cannot be trusted.
+    Raises LogError from the start when the log on disk cannot be trusted, and what the binder raises.
     """
 
     def __init__(
         self,
         log: Log,
         *,
-        signer: Signer,
         witness: Verifier,
+        signer: Signer | None = None,
+        binder: Binder | None = None,
         clock: WallClock | None = None,
         budget_bytes: int = 1 << 30,
         keep_bytes: int = 64 << 20,
         drop_readings: bool = True,
         agent_keys: Mapping[str, bytes] | None = None,
     ) -> None:
-        self._log, self._signer, self._witness, self._agent_keys = log, signer, witness, agent_keys or {}
+        self._log, self._witness, self._agent_keys = log, witness, agent_keys or {}
+        self.epochs = Epochs(log, signer=signer, binder=binder)
         self._room = Room(log, budget_bytes=budget_bytes, keep_bytes=keep_bytes, drop_readings=drop_readings)
         self.counts = SealCounts()
-        self._heads = self._recover()
+        self._heads = recover(log, file_key=self.epochs.file_key)
         self._clock = clock or WallClock(floor_ns=self._heads.t_ns)
-        self._is_open = False
+        self._is_open = self._has_failed = False
         self._observe()
         self._open_epoch()
 
@@ -115,7 +102,7 @@ class Sealer:
         """Take back what waits for commit. The disk is fuller than the budget foresaw: give up the reserve."""
         self.counts.leaves -= self._log.size - self._log.durable
         self._log.rollback()
-        boot, self._heads = self._heads.boot, self._recover()
+        boot, self._heads = self._heads.boot, recover(self._log, file_key=self.epochs.file_key)
         self._heads.switch(boot)
         self._room.give_up_reserve()
         self._observe()
@@ -128,12 +115,10 @@ class Sealer:
         While leaves wait for commit nothing is signed: the heads speak of these too.
         """
         size = self._log.durable
-        if size <= self._log.signed or size < self._log.size:
+        if size <= self._log.signed or size < self._log.size or not self.epochs.may_sign:
             return False
-        root = self._log.root(size)
-        note = checkpoints.sign(Checkpoint(origin=self._log.origin, size=size, root=root), self._signer)
         try:
-            self._log.record(note, self._heads.packed(), size, root)
+            self.epochs.record(size, self._heads.packed())
         except StoreFull:
             self._room.give_up_reserve()
             return False  # what is durable stays so; the next beat tries again
@@ -159,34 +144,65 @@ class Sealer:
         self._log.commit()
         self.counts.dropped += dropped.bodies
 
+    # ---- from epoch to epoch
+
+    @property
+    def announced(self) -> tuple[int, str]:
+        """Number and key of the newest epoch leaf."""
+        return self._heads.epoch, self._heads.key
+
+    def next_epoch(self) -> tuple[int, int]:
+        """Return the number of the next epoch, and the time: what `epochs.make` takes."""
+        return self._heads.epoch + 1, self._clock.read().t_ns
+
+    def renew(self, epoch: Epoch) -> bool:
+        """Go over to the key of the next epoch, made by `epochs.make`; return whether there was room for its leaf."""
+        try:
+            self.commit()
+            index = self._announce(epoch)
+            self.commit()
+        except StoreFull:
+            return False
+        self._go_over(epoch, index)
+        self.sign()
+        return True
+
+    def keep_key(self, why: GatewayError) -> bool:
+        """Note that there is no new key, so that the old one signs on; return whether that is news."""
+        self.counts.renewals_failed += 1
+        if self._has_failed:
+            return False
+        self._has_failed = True
+        self._event("epoch.kept", {"epoch": self._heads.epoch, "why": str(why)[:300]})
+        with contextlib.suppress(StoreFull):
+            self.commit()
+        return True
+
     # ---- for forward
 
     @property
     def signed(self) -> int:
-        """Size of the newest checkpoint: what forward may be shown."""
-        return self._log.signed
+        """Size of the newest checkpoint: what forward may be shown. While no key may sign, nothing new."""
+        return self._log.signed if self.epochs.may_sign else self._log.receipted
 
     @property
     def receipted(self) -> int:
         """Size of the newest receipt."""
         return self._log.receipted
 
-    def chunk(self, first: int, most_bytes: int) -> tuple[Sequence[bytes | LeafHash], bytes]:
-        """Return leaves from first on, at least one, and a checkpoint that ends with the last of them.
+    def chunk(self, first: int, most_bytes: int) -> LogMessage:
+        """Return leaves from first on, at least one, and a checkpoint by today's key that ends with the last of them.
 
         Raises TrustError when first is not below the newest checkpoint.
         """
-        if not 0 <= first < self._log.signed:
-            raise TrustError(f"read: got first {first}, want 0..{self._log.signed - 1}")
+        if not 0 <= first < self.signed:
+            raise TrustError(f"read: got first {first}, want 0..{self.signed - 1}")
         bodies = self._log.read(first, most_bytes, self._log.signed)
-        leaves = [
+        leaves = tuple(
             LeafHash(self._log.leaf_hash(first + place)) if body is None else body for place, body in enumerate(bodies)
-        ]
-        size = first + len(leaves)
-        if size == self._log.signed and self._log.checkpoint is not None:
-            return leaves, self._log.checkpoint
-        made = Checkpoint(origin=self._log.origin, size=size, root=self._log.root(size))
-        return leaves, checkpoints.sign(made, self._signer)
+        )
+        checkpoint, epoch = self.epochs.checkpoint(first + len(leaves)), self.epochs.announcement(first)
+        return LogMessage(first=first, leaves=leaves, checkpoint=checkpoint, epoch=epoch)
 
     def receive(self, note: bytes) -> int:
         """Take a receipt: a cosigned checkpoint of ours. Return the size of the newest receipt.
@@ -207,41 +223,30 @@ class Sealer:
 
     # ---- inside
 
-    def _recover(self) -> Heads:
-        """Return the heads as of the last leaf, from those beside the checkpoint and the leaves after it."""
-        if self._log.checkpoint is not None:
-            try:
-                found = checkpoints.verify(
-                    self._log.checkpoint, origin=self._log.origin, verifier=self._signer.verifier
-                )
-            except TrustError as e:
-                raise LogError(f"{self._log.origin}: the checkpoint on disk is not by this gateway's key: {e}") from e
-            if found.size != self._log.signed or found.root != self._log.root(found.size):
-                raise LogError(f"log: the checkpoint says {found.size} leaves, the disk {self._log.signed}")
-        heads = Heads.unpacked(self._log.heads, self._log.signed)
-        index = self._log.signed
-        while index < self._log.durable:
-            for body in self._log.read(index, 1 << 20, self._log.durable):
-                if body is not None:
-                    heads.follow(index, body)
-                index += 1
-        return heads
-
     def _open_epoch(self) -> None:
         """Announce the key that signs from here on, in the first leaf of each start. Until there is room: be full."""
         about: dict[str, Any] = {"log_size": self._log.size, "last_sequence": self._heads.sequence}
-        self._heads.epoch += 1
-        self._append("epoch", epoch_body(self._heads.epoch, self._signer.verifier.vkey, {"type": "unattested"}))
+        epoch = self.epochs.make(*self.next_epoch())
+        index = self._announce(epoch)
         if self._log.torn_bytes:
             self._event("seal.recovered", {"torn_bytes": self._log.torn_bytes})
         self._event("seal.started", about)
         self._is_open = True
         try:
             self.commit()
+            self._go_over(epoch, index)
         except StoreFull:
             self._is_open = False
         self._observe()
         self.sign()
+
+    def _announce(self, epoch: Epoch) -> int:
+        self._heads.epoch, self._heads.key = epoch.number, epoch.signer.verifier.vkey
+        return self._append("epoch", epoch.body)
+
+    def _go_over(self, epoch: Epoch, index: int) -> None:
+        self.epochs.enforce(epoch, index)
+        self.counts.epoch, self._has_failed = epoch.number, False
 
     def _event(self, what: str, about: dict[str, Any]) -> None:
         clock = self._clock.read()

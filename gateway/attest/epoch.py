@@ -57,7 +57,7 @@ def quote_binding(
 
 def is_attested(body: Mapping[str, Any]) -> bool:
     """Return whether a checked epoch body claims a TPM's word; verify_epoch finds out."""
-    return body["binding"].get("type") == TPM2_QUOTE
+    return bool(body["binding"].get("type") == TPM2_QUOTE)
 
 
 def verify_epoch(body: Mapping[str, Any], anchors: Anchors, *, at_s: int | None = None) -> BoundKey:

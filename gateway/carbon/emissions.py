@@ -120,9 +120,8 @@ class LineProjector:
         leaf: the line's next, in the order of the log. Raises TrustError for one that its schema does not explain;
         nothing has changed then.
         """
-        counters = self._counters_of(leaf)
+        counters, readings = self.check(leaf)
         t_ns = leaf.interval.t_ns
-        readings = self._readings(counters, leaf)
         ahead = t_ns > leaf.ref.clock.t_ns + MAX_AHEAD_NS
         if ahead or (self._last_ns is not None and t_ns <= self._last_ns):
             self._passed_over = True
@@ -149,6 +148,11 @@ class LineProjector:
         cells = tuple([self._make(cell, leaf.gateway, self._facts) for cell in self._open[changed:]])
         self._close()
         return cells
+
+    def check(self, leaf: IntervalLeaf) -> tuple[_Counters, list[Reading | None]]:
+        """Return what a leaf reads, and feed nothing. Raises TrustError for one that its schema does not explain."""
+        counters = self._counters_of(leaf)
+        return counters, self._readings(counters, leaf)
 
     def _counters_of(self, leaf: IntervalLeaf) -> _Counters:
         counters = self._known.get(leaf.interval.schema_id)

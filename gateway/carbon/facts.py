@@ -14,9 +14,10 @@ from gateway.carbon.grid.table import FactorLeaf, FactorTable
 from gateway.carbon.scopes.books import Books, books_of
 from gateway.carbon.scopes.fuels import FUEL, FuelFactors
 from gateway.carbon.setting import NO_CONTEXT, NO_SETTING, LineContext, Piece, Setting, merged, setting_at, told_cuts
+from gateway.carbon.standings import Standings
 from gateway.config.plan import GridSection, Plan, parse_plan
 from gateway.errors import ConfigError, TrustError
-from gateway.model import ContextFact, CountFact, Document, LineSchema, Told
+from gateway.model import ContextFact, CountFact, Decision, Document, LineSchema, Standing, Told
 
 PLAN = "plan"
 GRID_SETTINGS = "grid-settings"
@@ -83,6 +84,7 @@ class Facts:
     def __init__(self) -> None:
         self.factors = FactorTable()
         self.fuels = FuelFactors()
+        self.standings = Standings()
         self._books: dict[tuple[int | None, str, bytes], Books] = {}
         self._plans: list[PlanLeaf] = []
         self._settings: list[SettingsLeaf] = []
@@ -133,6 +135,18 @@ class Facts:
     def document(self, name: str) -> Document | None:
         """Return the document of a name that was sealed last, in force yet or not; None for none."""
         return self._documents.get(name)
+
+    def add_standing(self, index: int, standing: Standing) -> Touched | None:
+        """Take what the ledger holds of a gateway. Raises TrustError as Standings.add does."""
+        self.standings.add(index, standing)
+        if standing.start_ns is None or standing.end_ns is None:
+            return None
+        return Touched(standing.start_ns, standing.end_ns, gateway=standing.gateway)
+
+    def add_decision(self, index: int, decision: Decision) -> Touched | None:
+        """Take a person's decision on leaves of a gateway. Raises TrustError as Standings.decide does."""
+        self.standings.decide(index, decision)
+        return Touched(decision.start_ns, decision.end_ns, gateway=decision.gateway)
 
     def add_context(self, index: int, fact: ContextFact) -> Touched | None:
         """Take what a system of the DMZ says of a line."""

@@ -10,11 +10,13 @@ from gateway.cli import admin as administer
 from gateway.cli import (
     alerts,
     apply,
+    attest,
     audit,
     catalogue,
     commission,
     context,
     develop,
+    enrol,
     explain,
     factors,
     importing,
@@ -26,6 +28,7 @@ from gateway.cli import (
     scan,
     serve,
     thermal,
+    tpm,
 )
 from gateway.errors import ConfigError, GatewayError
 
@@ -52,6 +55,7 @@ for _module in (
     apply,
     serve,
     audit,
+    attest,
     alerts,
     report,
     market,
@@ -64,6 +68,8 @@ for _module in (
     catalogue,
     importing,
     thermal,
+    enrol,
+    tpm,
 ):
     for _command in _module.COMMANDS:
         wattseal.add_command(_command)

@@ -1,4 +1,4 @@
-"""Commands for whoever runs a plant: where it stands."""
+"""Commands for whoever runs a plant: where it stands, and what its security officers decide."""
 
 import asyncio
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gateway.cli.standings import officer, quarantine, readmit
 from gateway.config.feeds import LOCATING
 from gateway.config.location import degrees
 
@@ -64,6 +65,10 @@ def set_location(
     for name in found.skipped:
         click.echo(f"  feeds.{name}: its provider knows no places; its region stays as ledger.toml says")
     click.echo("dry run: nothing is pinned" if dry_run else f"pinned in {found.path}; a running ledger takes it up")
+
+
+for _command in (readmit, quarantine, officer):
+    admin.add_command(_command)
 
 
 COMMANDS = (admin,)

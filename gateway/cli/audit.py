@@ -1,6 +1,7 @@
 """Commands for figures on their way to others: export, verify."""
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,10 @@ from gateway.app.load import load_ledger
 from gateway.errors import ConfigError, TrustError
 
 if TYPE_CHECKING:
+    from gateway.carbon.audit.devices import DeviceVerdict
     from gateway.carbon.audit.verify import Verdict
 
+_FILE = click.Path(path_type=Path, dir_okay=False)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 
 
@@ -72,21 +75,46 @@ def export(
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--trust", type=click.Path(path_type=Path, dir_okay=False), help="File of verifier keys, one a line.")
+@click.option("--trust", type=_FILE, help="File of verifier keys, one a line.")
+@click.option("--device-ca", type=_FILE, help="Roots of the device authority, PEM: whose TPM vouches for the keys?")
+@click.option("--crl", type=_FILE, help="The device authority's lists of the revoked, PEM.")
+@click.option("--birth", "births", type=_FILE, multiple=True, help="A device's birth record; may be given again.")
+@click.option("--factory", type=_FILE, help="The factory's verifier key, for --birth.")
+@click.option(
+    "--ek-root",
+    "ek_roots",
+    type=_FILE,
+    multiple=True,
+    help="TPM maker's certificates, PEM, for --birth; again for more.",
+)
 @_JSON
-def verify(path: Path, trust: Path | None, *, as_json: bool) -> int:
+def verify(
+    path: Path,
+    trust: Path | None,
+    device_ca: Path | None,
+    crl: Path | None,
+    births: tuple[Path, ...],
+    factory: Path | None,
+    ek_roots: tuple[Path, ...],
+    *,
+    as_json: bool,
+) -> int:
     """Check an export offline and compute every figure again; exit 1 and name what does not hold.
 
     \b
     Example: wattseal verify export --trust keys.txt
+             wattseal verify export --device-ca roots.pem --crl crl.pem
+             wattseal verify export --device-ca roots.pem --birth birth.note --factory factory.vkey --ek-root maker.pem
     """  # noqa: D301 (click's mark for a block that is not wrapped)
+    from gateway.app.devicetrust import read_device_trust
     from gateway.app.handover import read_export
     from gateway.carbon.audit.verify import verify as check
 
     keys = None if trust is None else _keys(trust)
+    devices = read_device_trust(device_ca, crl=crl, births=births, factory=factory, ek_roots=ek_roots)
     files = read_export(path)
     try:
-        verdict = check(files, keys)
+        verdict = check(files, keys, devices)
     except TrustError as e:
         text = f"{path}: FAILED: {e}"
         click.echo(json.dumps({"ok": False, "index": e.index, "error": str(e)}) if as_json else text, err=not as_json)
@@ -114,8 +142,18 @@ def _fields(verdict: "Verdict") -> dict[str, Any]:
         "leaves": verdict.leaves,
         "files": verdict.files,
         "unattested": list(verdict.unattested),
+        "claimed": list(verdict.claimed),
         "keys": [
-            {"origin": log.origin, "size": log.size, "key": log.vkey, "fingerprint": log.fingerprint} for log in logs
+            {
+                "origin": log.origin,
+                "size": log.size,
+                "key": log.vkey,
+                "fingerprint": log.fingerprint,
+                "epoch": log.epoch,
+                "binding": log.binding,
+                "device": None if log.device is None else asdict(log.device),
+            }
+            for log in logs
         ],
         "lines": [
             {
@@ -126,9 +164,12 @@ def _fields(verdict: "Verdict") -> dict[str, Any]:
                 "co2e_kg": str(line.totals.co2e_g / 1000),
                 "kg_per_unit": None if line.totals.kg_per_unit is None else str(line.totals.kg_per_unit),
                 "settled": line.settled,
+                "quarantined": dict(line.quarantined),
             }
             for line in verdict.lines
         ],
+        "standings": [asdict(one) for one in verdict.standings],
+        "decisions": [asdict(one) for one in verdict.decisions],
     }
 
 
@@ -145,16 +186,60 @@ def _said(path: Path, verdict: "Verdict") -> str:
             f"  line {line.gateway}/{line.line}: {line.intervals} intervals, {_kwh(totals.energy_mwh)} kWh, "
             f"{totals.co2e_g / 1000:.3f} kg CO2e{per_unit}" + ("" if line.settled else " (its end may still change)")
         )
+        said.extend(
+            f"    {count} intervals in quarantine, in no figure: {why}" for why, count in line.quarantined.items()
+        )
+    said += _judged(verdict)
     said.append(f"  {verdict.rows} rows computed again, {verdict.leaves} leaves proven, {verdict.files} files")
-    said.extend(
-        f"  key of {log.origin}: {log.fingerprint}{' (one that you trust)' if log.named else ''}"
-        for log in (verdict.ledger, *verdict.gateways)
-    )
+    for log in (verdict.ledger, *verdict.gateways):
+        said.append(f"  key of {log.origin}: {log.fingerprint}{' (one that you trust)' if log.named else ''}")
+        if log.device is not None:
+            said += _device(log.device, log.binding)
     if not verdict.trust_given:
         said.append("  COMPARE these fingerprints with ones that you got another way, or give the keys with --trust.")
+    if verdict.claimed:
+        said.append(
+            f"  CLAIMED, NOT CHECKED: a TPM vouches for the keys of {', '.join(verdict.claimed)}. Give --device-ca."
+        )
     if verdict.unattested:
         said.append(f"  UNATTESTED: no TPM vouches for the keys of {', '.join(verdict.unattested)}.")
     return "\n".join(said)
+
+
+def _judged(verdict: "Verdict") -> list[str]:
+    """Return what the ledger held of attested gateways, and what officers decided."""
+    said = []
+    for one in verdict.standings:
+        by = "checked" if one.checked else "NOT CHECKED: give the verifier's key with --trust"
+        reason = f", {one.reason}" if one.reason else ""
+        said.append(
+            f"  {one.gateway} is {one.state}{reason}, as far as this shows; {one.results} good results of its verifier "
+            f"({by})"
+        )
+    for decided in verdict.decisions:
+        by = "checked" if decided.checked else "NOT CHECKED: give the officer's key with --trust"
+        what = "readmitted" if decided.admit else "quarantined"
+        said.append(
+            f"  leaves {decided.first}:{decided.stop} of {decided.gateway} {what} by {decided.by} ({by}): "
+            f"{decided.reason}"
+        )
+    return said
+
+
+def _device(device: "DeviceVerdict", binding: str) -> list[str]:
+    when = datetime.fromtimestamp(device.t_ns // 1_000_000_000, UTC).isoformat().replace("+00:00", "Z")
+    said = [
+        f"    {binding}: device {device.serial} ({device.model}), epoch {device.epoch} of {when}",
+        f"    TPM reset count {device.reset_count}",
+        f"    attestation key's certificate SHA-256 {device.fingerprint}",
+        f"    PCRs {', '.join(map(str, device.pcrs))}: SHA-256 {device.pcr_sha256}",
+    ]
+    if device.tpm is not None:
+        said.append(
+            f"    TPM of {device.tpm.maker or 'a maker that it does not name'}, certificate {device.tpm.serial}"
+        )
+        said.extend(f"    remark: {remark}" for remark in device.tpm.remarks)
+    return said
 
 
 COMMANDS = (export, verify)

@@ -62,11 +62,13 @@ def report(
     console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
     if not found["rows"]:
         console.print(f"{file}: no interval of that time yet")
+        _print_quarantined(console, found["quarantined"])
         return
     _print_rows(console, found)
     for kind, title in (("state", "Energy by state"), ("asset", "Energy by asset")):
         _print_bars(console, found["rows"], kind, title)
     _print_restated(console, found["rows"], file)
+    _print_quarantined(console, found["quarantined"])
     for alert in found["alerts"]:
         console.print(f"\nAlert {alert['alert']}, {alert['line']}: {alert['cause']}", markup=False, soft_wrap=True)
         console.print(f"  since {alert['since']}: {alert['change']}", markup=False, soft_wrap=True)
@@ -180,6 +182,20 @@ def _print_restated(console: "Console", rows: Sequence[Mapping[str, Any]], file:
                 f"  version {version['version']}, leaf {version['leaf']}: {version['reason']}", soft_wrap=True
             )
         console.print(f"  All of it: wattseal explain {file} {row['record']}", highlight=False, soft_wrap=True)
+
+
+def _print_quarantined(console: "Console", runs: Sequence[Mapping[str, Any]]) -> None:
+    """Print which intervals no figure rests on, and why."""
+    if runs:
+        console.print(f"\n{sum(run['intervals'] for run in runs)} intervals are in quarantine: no figure rests on them")
+    for run in runs:
+        console.print(
+            f"  {run['line']}: {run['intervals']} from {run['start']} to {run['end']}, leaves {run['first_leaf']} to "
+            f"{run['last_leaf']}: {run['why']}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @click.command()

@@ -11,6 +11,7 @@ from gateway.codec.pack import pack
 from gateway.model import (
     ContextFact,
     CountFact,
+    Decision,
     Document,
     Factor,
     Interval,
@@ -18,6 +19,7 @@ from gateway.model import (
     Quality,
     Row,
     Schema,
+    Standing,
     Statement,
     Value,
 )
@@ -167,6 +169,40 @@ def statement_body(statement: Statement) -> bytes:
             "reason": statement.reason,
             "subject": dict(statement.subject),
             "figures": dict(statement.figures),
+        }
+    )
+
+
+def standing_body(standing: Standing) -> bytes:
+    """Return the body of a standing leaf."""
+    return pack(
+        {
+            "gateway": standing.gateway,
+            "first": standing.first,
+            "size": standing.size,
+            "state": str(standing.state),
+            "reason": standing.reason,
+            "epoch": standing.epoch,
+            "t": standing.t_ns,
+            "verified": standing.verified_ns,
+            "start": standing.start_ns,
+            "end": standing.end_ns,
+            "result": standing.result,
+        }
+    )
+
+
+def decision_body(decision: Decision) -> bytes:
+    """Return the body of a decision leaf."""
+    return pack(
+        {
+            "gateway": decision.gateway,
+            "first": decision.first,
+            "stop": decision.stop,
+            "admit": decision.admit,
+            "start": decision.start_ns,
+            "end": decision.end_ns,
+            "note": decision.note,
         }
     )
 

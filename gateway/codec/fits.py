@@ -99,7 +99,7 @@ def is_chain(value: Any) -> bool:
 def is_binding(value: Any) -> bool:
     """Whether it is the binding of an epoch's key: to nothing, or to a TPM by a quote."""
     if type(value) is not dict or list(value) == ["type"]:
-        return value == {"type": "unattested"}
+        return bool(value == {"type": "unattested"})
     return (
         list(value) == ["type", "t", "attest", "signature", "pcrs", "chain"]
         and value["type"] == "tpm2-quote"

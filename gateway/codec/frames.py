@@ -13,6 +13,7 @@ MAX_LOG_MESSAGE = 1024 * 1024
 
 Message = list[Any]
 
+_LOG = ["v", "first", "leaves", "checkpoint"]
 _ITEMS = frozenset({int, str, bytes})
 
 
@@ -71,11 +72,18 @@ class LogMessage:
     """Leaves on their way to the ledger, with the checkpoint that covers just these and all before.
 
     first: the index of the first one. checkpoint: a signed note.
+    epoch: the body of the epoch leaf of the key that signed it, where that leaf is not below first; b"" for none.
     """
 
     first: int
     leaves: tuple[bytes | LeafHash, ...]
     checkpoint: bytes
+    epoch: bytes = b""
+
+    @property
+    def end(self) -> int:
+        """The index after the last one."""
+        return self.first + len(self.leaves)
 
 
 def pack_leaves(leaves: Sequence[bytes | LeafHash]) -> list[Any]:
@@ -100,14 +108,13 @@ def unpack_leaves(items: Any) -> tuple[bytes | LeafHash, ...]:
 
 def pack_log(message: LogMessage) -> bytes:
     """Return the payload of the `log` topic."""
-    return pack(
-        {
-            "v": 1,
-            "first": message.first,
-            "leaves": pack_leaves(message.leaves),
-            "checkpoint": message.checkpoint.decode(),
-        }
-    )
+    said = {
+        "v": 1,
+        "first": message.first,
+        "leaves": pack_leaves(message.leaves),
+        "checkpoint": message.checkpoint.decode(),
+    }
+    return pack({**said, "epoch": message.epoch} if message.epoch else said)
 
 
 def unpack_log(payload: bytes) -> LogMessage:
@@ -115,11 +122,14 @@ def unpack_log(payload: bytes) -> LogMessage:
     if len(payload) > MAX_LOG_MESSAGE:
         raise TrustError(f"log message: got {len(payload)} bytes, want at most {MAX_LOG_MESSAGE}")
     fields = unpack(payload)
-    if type(fields) is not dict or list(fields) != ["v", "first", "leaves", "checkpoint"]:
-        raise TrustError("log message: want a map of v, first, leaves, checkpoint")
+    if type(fields) is not dict or list(fields) not in (_LOG, [*_LOG, "epoch"]):
+        raise TrustError("log message: want a map of v, first, leaves, checkpoint, and epoch or not")
     version, first, checkpoint = fields["v"], fields["first"], fields["checkpoint"]
     if type(version) is not int or version != 1:
         raise TrustError(f"log message: v: got {shown(version)}, want 1")
     if type(first) is not int or not 0 <= first < 2**63 or type(checkpoint) is not str:
         raise TrustError("log message: want first as an index and checkpoint as text")
-    return LogMessage(first=first, leaves=unpack_leaves(fields["leaves"]), checkpoint=checkpoint.encode())
+    epoch = fields.get("epoch", b"")
+    if type(epoch) is not bytes or len(epoch) > MAX_LEAF or (not epoch and "epoch" in fields):
+        raise TrustError(f"log message: epoch: want 1..{MAX_LEAF} bytes, or none")
+    return LogMessage(first=first, leaves=unpack_leaves(fields["leaves"]), checkpoint=checkpoint.encode(), epoch=epoch)

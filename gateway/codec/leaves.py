@@ -17,8 +17,8 @@ MAX_LEAF = 65_535
 MAX_HEADER = 128
 """No header is longer: so a body of MAX_LEAF - MAX_HEADER bytes always fits."""
 
-CHAINED = ("interval", "document", "context", "counts", "statement")
-"""Kinds whose leaves name the one before them of the same line, name or record, so that none can be left out."""
+CHAINED = ("interval", "document", "context", "counts", "statement", "standing", "decision")
+"""Kinds whose leaves name the one before them of their chain, so that none can be left out."""
 
 _KEYS = ["v", "kind", "clock", "src", "prev", "body"]
 _START = b"\x86" + pack("v") + pack(1) + pack("kind")
@@ -80,7 +80,7 @@ def parse(leaf: bytes) -> Leaf:
     if type(kind) is not str:
         raise TrustError("leaf: kind: want a string")
     if prev is not None and (type(prev) is not int or not 0 <= prev < 2**63 or kind not in CHAINED):
-        raise TrustError(f"leaf: prev: got {shown(prev)}, want nil, or an index in a leaf of {', '.join(CHAINED)}")
+        raise TrustError(f"leaf: prev: got {shown(prev)}, want nil, or an index in a leaf of a chained kind")
     return Leaf(
         kind=kind,
         clock=_clock(fields["clock"]),

@@ -1,4 +1,4 @@
-"""Leaves of the ledger's own log: factors, documents, context, statements.
+"""Leaves of the ledger's own log: factors, documents, context, statements; standings are in standing_leaves.py.
 
 Normative form: docs/log.md, section 1, "Bodies".
 """
@@ -17,6 +17,7 @@ from gateway.codec.fits import (
     is_text,
     is_text_map,
 )
+from gateway.codec.standing_leaves import STANDING_SHAPES
 from gateway.errors import TrustError
 from gateway.model import FACTOR_UNITS, ContextFact, CountFact, Document, Factor, Statement, What
 
@@ -93,6 +94,7 @@ SHAPES: dict[str, tuple[dict[str, Check], ...]] = {
             "figures": is_text_map,
         },
     ),
+    **STANDING_SHAPES,
 }
 
 
@@ -186,4 +188,6 @@ def chain_of(kind: str, body: Mapping[str, Any]) -> str:
             return str(body["name"])
         case "context" | "counts":
             return f"{body['gateway']}/{body['line']}"
+        case "standing" | "decision":
+            return str(body["gateway"])
     return str(body["record"])

@@ -15,10 +15,11 @@ from gateway.config.lines import check_interpolated, line_of
 from gateway.config.reports import check_nested, check_pairs, check_watched
 from gateway.config.sections import (
     AgentsSection,
+    AttestSection,
     BacnetSection,
-    BrokerSection,
     CollectSection,
     DeviceSection,
+    ForwardSection,
     GatewayConfig,
     GatewaySection,
     IntervalSection,
@@ -44,7 +45,9 @@ __all__ = [
 ]
 
 
-_SECTIONS = {"gateway", "collect", "seal", "forward", "interval", "opcua", "bacnet", "agents", "devices", "lines"}
+_SECTIONS = {
+    *("gateway", "collect", "seal", "attest", "forward", "interval", "opcua", "bacnet", "agents", "devices", "lines"),
+}
 
 
 def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable[[str], str]) -> GatewayConfig:
@@ -70,7 +73,10 @@ def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable
         gateway=placed(section(found, "gateway", GatewaySection, name), folder, "state"),
         collect=section(found, "collect", CollectSection, name),
         seal=placed(section(found, "seal", SealSection, name), folder, "key", "witness", "agents"),
-        forward=placed(section(found, "forward", BrokerSection, name), folder, "ca", "cert", "key"),
+        attest=placed(section(found, "attest", AttestSection, name), folder, "chain", "verifier", "event_log")
+        if "attest" in found
+        else None,
+        forward=placed(section(found, "forward", ForwardSection, name), folder, "ca", "cert", "key"),
         interval=section(found, "interval", IntervalSection, name),
         opcua=placed(section(found, "opcua", OpcuaSection, name), folder, "cert", "key", "trusted", "rejected"),
         bacnet=section(found, "bacnet", BacnetSection, name) if "bacnet" in found else None,
@@ -81,6 +87,7 @@ def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable
         templates=templates,
         lines={},
     )
+    _check_key(config, name)
     _check_periods(config, name)
     check_pairs(devices, templates, f"{name}: devices")
     lines = named(found.get("lines", {}), LineSection, f"{name}: lines")
@@ -200,6 +207,18 @@ def _check_size(template: Template, where: str) -> None:
         row = 129 * len(points)
     if max(schema, row) > _MOST_BYTES:
         raise ConfigError(f"{where}: points: got {len(points)}, want fewer: a leaf could not hold a row, or its schema")
+
+
+def _check_key(config: GatewayConfig, name: str) -> None:
+    """Refuse a log without a key, and one with two: it must be plain whether a TPM vouches for it."""
+    if config.seal.key is None and config.attest is None:
+        raise ConfigError(
+            f"{name}: seal.key: got nothing, want a key file, or [attest] for keys that a TPM vouches for"
+        )
+    if config.seal.key is not None and config.attest is not None:
+        raise ConfigError(f"{name}: seal.key: got a key file beside [attest], want one of the two")
+    if config.attest is not None and len(set(config.attest.pcrs)) != len(config.attest.pcrs):
+        raise ConfigError(f"{name}: attest.pcrs: got {[*config.attest.pcrs]}, want each once")
 
 
 def _check_periods(config: GatewayConfig, name: str) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from gateway.config.sections import GatewayConfig
 from gateway.model import LineSchema
 
-_RESTART: Final = ("gateway", "collect", "seal", "forward", "interval", "opcua", "bacnet", "agents")
+_RESTART: Final = ("gateway", "collect", "seal", "attest", "forward", "interval", "opcua", "bacnet", "agents")
 """Sections that a process reads once, at its start."""
 
 WHATS: Final = ("added", "removed", "changed")

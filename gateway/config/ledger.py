@@ -61,6 +61,7 @@ class LedgerConfig(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerSection
     broker: BrokerSection
     gateways: dict[str, GatewayKeySection]
+    attest: RelyingSection | None
     feeds: dict[str, FeedSection]
     context: IntakeSection
 
@@ -72,10 +73,13 @@ class LedgerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_ledger(text: str, *, name: str, folder: Path) -> LedgerConfig:
     """Return the ledger's configuration; relative paths are joined to folder. Raises ConfigError."""
-    found = tables(text, name, {"ledger", "broker", "gateways", "feeds", "context"})
+    found = tables(text, name, {"ledger", "broker", "gateways", "attest", "feeds", "context"})
     gateways = named(found.get("gateways", {}), GatewayKeySection, f"{name}: gateways")
     if not gateways:
-        raise ConfigError(f"{name}: gateways: got none, want [gateways.<id>] with the gateway's key")
+        raise ConfigError(f"{name}: gateways: got none, want [gateways.<id>] with the gateway's key or device")
+    attest = section(found, "attest", RelyingSection, name) if "attest" in found else None
+    for gateway, keys in gateways.items():
+        _check_gateway(keys, attest, f"{name}: gateways.{gateway}")
     feeds = named(found.get("feeds", {}), FeedSection, f"{name}: feeds")
     check_feeds(feeds, f"{name}: feeds")
     return LedgerConfig(
@@ -84,8 +88,18 @@ def parse_ledger(text: str, *, name: str, folder: Path) -> LedgerConfig:
         ),
         broker=placed(section(found, "broker", BrokerSection, name), folder, "ca", "cert", "key"),
         gateways={key: placed(keys, folder, "key") for key, keys in gateways.items()},
+        attest=None if attest is None else placed(attest, folder, "device_ca", "crl", "verifier", "officers"),
         feeds={key: placed(feed, folder, "credentials") for key, feed in feeds.items()},
         context=check_intake(
             placed(section(found, "context", IntakeSection, name), folder, "cert", "key", "tokens"), name
         ),
     )
+
+
+def _check_gateway(section: GatewayKeySection, attest: RelyingSection | None, where: str) -> None:
+    """Refuse a gateway of which it is not plain whose signature counts."""
+    if (section.key is None) == (section.device is None):
+        got = "neither" if section.key is None else "both"
+        raise ConfigError(f"{where}: got {got} of key and device, want one: a pinned key, or an attested device")
+    if section.device is not None and attest is None:
+        raise ConfigError(f"{where}.device: got a device and no [attest], want [attest] with device_ca and verifier")

@@ -41,11 +41,12 @@ class CollectSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 class SealSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[seal]`: the log's keys and bounds.
 
+    key: the log's key as a file, where no [attest] says which TPM vouches for keys in memory.
     budget_mb: leaf bodies on disk, at most. keep_mb: how much of what has a receipt is kept all the same.
     agents: a folder with each agent's key, <id>.key.
     """
 
-    key: Path
+    key: Path | None = None
     witness: Path
     budget_mb: Annotated[int, Meta(ge=1, le=1_048_576)] = 1024
     keep_mb: Annotated[int, Meta(ge=0, le=1_048_576)] = 64
@@ -62,6 +63,16 @@ class BrokerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     cert: Path
     key: Path
     metrics: HostPort | None = None
+
+
+class ForwardSection(BrokerSection, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[forward]`: key_in: where our client key is held.
+
+    file: in `key`. tpm: `key` is a TSS2 PRIVATE KEY, which OpenSSL's provider tpm2 reads. memory: in this process
+    alone; `cert` and `key` are then the bootstrap identity, which may ask for a certificate and nothing else.
+    """
+
+    key_in: Literal["file", "tpm", "memory"] = "file"
 
 
 class AttestSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -245,7 +256,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     gateway: GatewaySection
     collect: CollectSection
     seal: SealSection
-    forward: BrokerSection
+    attest: AttestSection | None
+    forward: ForwardSection
     interval: IntervalSection
     opcua: OpcuaSection
     bacnet: BacnetSection | None

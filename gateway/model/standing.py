@@ -21,13 +21,19 @@ class State(enum.StrEnum):
         """Whether figures may rest on leaves under it."""
         return self in {State.UNATTESTED, State.TRUSTED}
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether leaves under it only wait for a good result: it may reach back over them."""
+        return self in {State.PENDING, State.STALE, State.UNREACHABLE}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """From leaf `first` of a gateway's log on, leaves are accepted under this state; sealed at each change.
 
     A good result may reach back over leaves that were only waiting for it (PENDING, STALE, UNREACHABLE), never over
-    FAILED ones. epoch: the one that the result is about; 0 for none.
+    FAILED ones, nor over another epoch's. size: leaves that the ledger held then; so [first, size) is what it reaches
+    back over. epoch: the one that the result is about; 0 for none.
     t_ns: when the ledger found so. verified_ns: when the device was last found good; None for never.
     start_ns, end_ns: the time whose cells may change by reaching back; None for none.
     result: the EAR (a JWT) by which; "" where the ledger's clock alone says so.
@@ -35,6 +41,7 @@ class Standing:
 
     gateway: str
     first: int
+    size: int
     state: State
     reason: str
     epoch: int

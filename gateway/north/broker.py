@@ -4,6 +4,7 @@ The broker is trusted with delivery alone. Still it keeps gateways off each othe
 common name is its user name, and that name is the topic level it may use.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,15 +30,22 @@ class BrokerFiles:
         return cls(ca=pki / "ca.pem", cert=pki / "broker.pem", key=pki / "broker.key", crl=pki / "crl.pem", acl=acl)
 
 
-def acl_text(*, ledger: str, namespace: str = "") -> str:
-    """Return the access list: a gateway has its own two topics, a system its own one, the ledger their other side.
+def acl_text(*, ledger: str, namespace: str = "", verifier: str = "", enrolling: Sequence[str] = ()) -> str:
+    """Return the access list: a gateway has its own topics, a system its own one, ledger and verifier the other side.
 
     namespace: a filter of topics that every client may write and the ledger read, such as `umh/v1/#`; "" for none.
+    verifier: the user of the attestation service; "" for none. enrolling: gateways whose user `enrol_<gateway>` may
+    ask the verifier for a certificate, and for nothing else.
     Mosquitto 2.0 grants any subscription and filters what it delivers, so a foreign topic is silent rather
     than refused. Raises ConfigError for a name that could reach further.
     """
-    if not NAME.match(ledger):
-        raise ConfigError(f"ledger: got {ledger!r}, want lower-case letters, digits and -")
+    for what, name in (("ledger", ledger), *(("enrolling", one) for one in enrolling)):
+        if not NAME.match(name):
+            raise ConfigError(f"{what}: got {name!r}, want lower-case letters, digits and -")
+    if verifier and (not NAME.match(verifier) or verifier == ledger):
+        raise ConfigError(f"verifier: got {verifier!r}, want lower-case letters, digits and -, and not the ledger's")
+    if enrolling and not verifier:
+        raise ConfigError("enrolling: got gateways and no verifier, want the verifier that answers them")
     if any(ord(c) < 32 for c in namespace) or namespace.startswith(("wattseal/", "#", "+", "$")):
         raise ConfigError(f"namespace: got {namespace!r}, want a filter whose first level is a plain name of its own")
     return (
@@ -45,11 +53,35 @@ def acl_text(*, ledger: str, namespace: str = "") -> str:
         "# Without a line for it, a topic is closed: also $SYS.\n"
         "pattern write wattseal/v1/%u/log\n"
         "pattern read wattseal/v1/%u/receipt\n"
+        "pattern read wattseal/v1/%u/challenge\n"
+        "pattern write wattseal/v1/%u/evidence\n"
         "pattern write wattseal/v1/context/%u\n" + (f"pattern write {namespace}\n" if namespace else "") + "\n"
         f"user {ledger}\n"
         "topic read wattseal/v1/+/log\n"
         "topic write wattseal/v1/+/receipt\n"
-        "topic read wattseal/v1/context/+\n" + (f"topic read {namespace}\n" if namespace else "")
+        "topic read wattseal/v1/+/result\n"
+        "topic read wattseal/v1/context/+\n"
+        + (f"topic read {namespace}\n" if namespace else "")
+        + (_verifier_text(verifier, enrolling) if verifier else "")
+    )
+
+
+def _verifier_text(verifier: str, enrolling: Sequence[str]) -> str:
+    """Return the lines of the attestation service, and of those who ask it for a certificate."""
+    asking = "".join(
+        f"\nuser enrol_{gateway}\n"
+        f"topic write wattseal/v1/enrol/{gateway}/request\n"
+        f"topic read wattseal/v1/enrol/{gateway}/reply\n"
+        for gateway in enrolling
+    )
+    return (
+        "\n"
+        f"user {verifier}\n"
+        "topic write wattseal/v1/+/challenge\n"
+        "topic read wattseal/v1/+/evidence\n"
+        "topic write wattseal/v1/+/result\n"
+        "topic read wattseal/v1/enrol/+/request\n"
+        "topic write wattseal/v1/enrol/+/reply\n" + asking
     )
 
 

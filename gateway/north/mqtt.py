@@ -26,7 +26,8 @@ TIMEOUT_S = 10.0  # longer than two keepalives would need: paho closes a silent 
 QUEUED = 1024
 QUEUED_BYTES = 64 * 1024 * 1024
 
-_TOPIC = re.compile(r"wattseal/v1/([a-z0-9][a-z0-9_-]{0,62})/(log|receipt)\Z")
+_TOPIC = re.compile(r"wattseal/v1/([a-z0-9][a-z0-9_-]{0,62})/([a-z]{1,20})\Z")
+_REQUEST = re.compile(r"wattseal/v1/enrol/([a-z0-9][a-z0-9-]{0,62})/request\Z")
 _CLOSE_S = 1.0
 
 
@@ -40,10 +41,36 @@ def receipt_topic(gateway: str) -> str:
     return f"wattseal/v1/{gateway}/receipt"
 
 
-def gateway_of(topic: str) -> str | None:
-    """Return which gateway's topic this is, None when it is none of ours."""
-    match = _TOPIC.match(topic)
+def challenge_topic(gateway: str) -> str:
+    """Return the topic on which a gateway is asked for evidence."""
+    return f"wattseal/v1/{gateway}/challenge"
+
+
+def evidence_topic(gateway: str) -> str:
+    """Return the topic on which a gateway answers its verifier; `+` for all gateways."""
+    return f"wattseal/v1/{gateway}/evidence"
+
+
+def result_topic(gateway: str) -> str:
+    """Return the topic on which the verifier tells the ledger what it found; `+` for all gateways."""
+    return f"wattseal/v1/{gateway}/result"
+
+
+def enrol_topic(gateway: str, what: str) -> str:
+    """Return the topic on which a gateway asks for a certificate (`request`) or gets one (`reply`)."""
+    return f"wattseal/v1/enrol/{gateway}/{what}"
+
+
+def enrolling_of(topic: str) -> str | None:
+    """Return which gateway asks for a certificate on this topic, None when it is none for that."""
+    match = _REQUEST.match(topic)
     return match[1] if match else None
+
+
+def gateway_of(topic: str, *whats: str) -> str | None:
+    """Return which gateway's topic this is, None when it is none of these; `log` and `receipt` by default."""
+    match = _TOPIC.match(topic)
+    return match[1] if match and match[2] in (whats or ("log", "receipt")) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +116,8 @@ class Link:
     async def __aenter__(self) -> Self:
         """Connect. Raises LinkError, or ConfigError when a file of ours is unusable."""
         # Not in the tree of loggers: what it is told becomes the text of a LinkError.
-        logger = logging.Logger("mqtt")  # noqa: LOG001
+        # Of errors alone: a record for each packet took a fifth of a busy link's CPU.
+        logger = logging.Logger("mqtt", logging.ERROR)  # noqa: LOG001
         logger.addHandler(self._ear)
         self._context = tls_context(self._endpoint)
         self._client = client = aiomqtt.Client(

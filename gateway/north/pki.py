@@ -47,20 +47,22 @@ def make_dev_ca(
     gateways: Sequence[str],
     ledger: str,
     hosts: Sequence[str],
+    verifier: str = "",
     days: int = DAYS,
     now: datetime | None = None,
     force: bool = False,
 ) -> list[Path]:
     """Write an authority, all certificates and all signing keys; return the files.
 
-    hosts: the names and addresses by which clients reach the broker.
+    hosts: the names and addresses by which clients reach the broker. verifier: the attestation service, "" for none.
     Raises ConfigError for a bad name, and where a file stands already, unless force.
     """
-    _check_names(gateways, ledger)
+    services = (ledger, verifier) if verifier else (ledger,)
+    _check_names((*gateways, *services[1:]), ledger)
     start = (now or datetime.now(UTC)) - _BACKDATED
     end = start + _BACKDATED + timedelta(days=days)
     authority = _make_authority(start, end)
-    files = _common(authority, hosts, (*gateways, ledger))
+    files = _common(authority, hosts, (*gateways, *services))
     for name in gateways:
         signer = Signer.generate(f"wattseal/{name}")
         files |= {f"{name}.epoch.key": _line(signer.to_text()), f"{name}.vkey": _line(signer.verifier.vkey)}
@@ -70,6 +72,9 @@ def make_dev_ca(
         f"{ledger}.vkey": _line(signer.cosigner().verifier.vkey),
         f"{ledger}.note.vkey": _line(signer.verifier.vkey),
     }
+    if verifier:
+        signer = Signer.generate(f"wattseal-verifier/{verifier}")
+        files |= {f"{verifier}.sign.key": _line(signer.to_text()), f"{verifier}.vkey": _line(signer.verifier.vkey)}
     return _write(folder, files, force=force)
 
 

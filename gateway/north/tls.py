@@ -51,3 +51,32 @@ def tls_context(endpoint: Endpoint) -> Context:
 
 def _no_password() -> str:
     raise ssl.SSLError("the key is encrypted")  # or OpenSSL would ask at the terminal, for ever
+
+
+def prove_key(cert: Path, key: Path) -> None:
+    """Raise ConfigError unless this key signs for this certificate, in TLS 1.3: by a handshake with ourselves.
+
+    It finds what loading does not: a key in a TPM that is not there, or that OpenSSL would ask the wrong provider for.
+    """
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server.minimum_version = client.minimum_version = ssl.TLSVersion.TLSv1_3
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE  # the signature is checked all the same
+    inward, outward = ssl.MemoryBIO(), ssl.MemoryBIO()
+    try:
+        server.load_cert_chain(cert, key, password=_no_password)
+        ends = [
+            client.wrap_bio(inward, outward),
+            server.wrap_bio(outward, inward, server_side=True),
+        ]
+        while ends:
+            ends = [end for end in ends if not _is_done(end)]
+    except (OSError, ssl.SSLError) as e:
+        raise ConfigError(f"{cert}, {key}: the key does not sign for the certificate: {e}") from e
+
+
+def _is_done(end: ssl.SSLObject) -> bool:
+    try:
+        end.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True

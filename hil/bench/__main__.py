@@ -1,4 +1,4 @@
-"""`python -m hil.bench`: from register to receipt, what a point costs, what each protocol does, and a day's figures."""
+"""`python -m hil.bench`: from register to receipt, what a point costs, each protocol, a day's figures, attestation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from collections.abc import Sequence
 import uvloop
 
 from gateway.errors import GatewayError
+from hil.bench.attest import ATTEST, measure_attest
+from hil.bench.attest_fleet import FLEETS, measure_fleet
 from hil.bench.carbon import CARBON, measure_carbon
 from hil.bench.cases import CASES
+from hil.bench.enrol import ENROL, measure_enrol
 from hil.bench.measure import Figures, measure
 from hil.bench.protocols import PROTOCOLS, measure_protocol
 from hil.bench.report import judged, lines_of, machine, target_lines, versions
 
-_ABOUT = {name: case.about for cases in (CASES, PROTOCOLS, CARBON) for name, case in cases.items()}
+_ABOUT = {
+    name: case.about for cases in (CASES, PROTOCOLS, CARBON, ATTEST, FLEETS, ENROL) for name, case in cases.items()
+}
 _SECONDS, _QUICK_SECONDS = 5.0, 1.0
 
 _HELP = """\
@@ -55,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(name: str, seconds: float) -> Figures:
     if name in CARBON:
         return measure_carbon(CARBON[name], seconds=seconds)
+    if name in ATTEST:
+        return measure_attest(ATTEST[name], seconds=seconds)
+    if name in ENROL:
+        return measure_enrol(ENROL[name], seconds=seconds)
+    if name in FLEETS:
+        return uvloop.run(measure_fleet(FLEETS[name], seconds=seconds))
     return uvloop.run(
         measure(CASES[name], seconds=seconds) if name in CASES else measure_protocol(PROTOCOLS[name], seconds=seconds)
     )

@@ -13,7 +13,10 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from gateway.app.broker import find_mosquitto
+from hil.bench.attest import attest_lines
+from hil.bench.attest_fleet import fleet_lines
 from hil.bench.carbon import carbon_lines
+from hil.bench.enrol import enrol_lines
 
 Figures = Mapping[str, Any]
 
@@ -155,6 +158,30 @@ TARGETS: Final = (
         most=True,
         find=lambda figures: float(figures["days"][-1]["cpu_us_per_figure"]),
     ),
+    Target(
+        case="attest-epoch",
+        what="ms of one core an epoch leaf, nothing remembered",
+        want=1.0,
+        stretch=0.5,
+        most=True,
+        find=_of("cold", "p50_us", scale=1e-3),
+    ),
+    Target(
+        case="attest-epoch",
+        what="ms of one core an epoch leaf of a known device",
+        want=1.0,
+        stretch=0.2,
+        most=True,
+        find=_of("warm", "p99_us", scale=1e-3),
+    ),
+    Target(
+        case="attest-fleet",
+        what="gateways attested a second, by one verifier through a broker",
+        want=33.4,  # 10,000 of them each 300 s
+        stretch=1000.0,
+        most=False,
+        find=_of("gateways_per_s"),
+    ),
 )
 
 
@@ -185,14 +212,23 @@ def machine() -> dict[str, Any]:
     }
 
 
+_OWN_TABLES: Final[Mapping[str, Callable[[str, Figures], Iterator[str]]]] = {
+    "restated": carbon_lines,
+    "warm": attest_lines,
+    "gateways_per_s": fleet_lines,
+    "enrolled": enrol_lines,
+}
+"""Of cases that do not count points, by a figure that only they have."""
 _HEAD: Final = f"{'':16}{'points/s':>14}{'CPU us/point':>14}{'cores':>8}{'RSS MB':>9}"
 
 
 def lines_of(name: str, figures: Figures) -> Iterator[str]:
     """Yield a case as a table."""
-    if "restated" in figures:
-        yield from carbon_lines(name, figures)
-        return
+    own = next((lines for mark, lines in _OWN_TABLES.items() if mark in figures), _point_lines)
+    yield from own(name, figures)
+
+
+def _point_lines(name: str, figures: Figures) -> Iterator[str]:
     yield f"{name}: {figures['about']}"
     yield _HEAD
     if "driver" in figures:

@@ -21,13 +21,13 @@ from pymodbus.client import AsyncModbusTcpClient
 from gateway.app.collector import Collector
 from gateway.app.counts import CollectCounts
 from gateway.app.fleet import Fleet
-from gateway.app.forward import CHUNK_BYTES
+from gateway.app.forwarding import CHUNK_BYTES
 from gateway.app.ledger import Ledger, LedgerCounts
 from gateway.app.load import template_text
 from gateway.app.outbox import Outbox
 from gateway.app.sealer import Sealer
 from gateway.codec.bodies import schema_body
-from gateway.codec.frames import LogMessage, pack_log
+from gateway.codec.frames import pack_log
 from gateway.codec.planner import Limits, plan
 from gateway.codec.registers import Decoder, store_of
 from gateway.config import parse_gateway, parse_ledger
@@ -176,9 +176,9 @@ def _ledger(folder: Path, sealer: Sealer, points: int) -> Spent:
     ledger = Ledger(config, counts=LedgerCounts(), log=structlog.get_logger())
     watch, first = Watch(), 0
     while first < sealer.signed:
-        leaves, checkpoint = sealer.chunk(first, CHUNK_BYTES)
-        payload = pack_log(LogMessage(first=first, leaves=tuple(leaves), checkpoint=checkpoint))
-        first += len(leaves)
+        message = sealer.chunk(first, CHUNK_BYTES)
+        payload = pack_log(message)
+        first += len(message.leaves)
         with watch:
             ledger.take("gw1", payload)
             ledger.commit()

@@ -18,7 +18,7 @@ from gateway.app.load import template_text
 from gateway.app.sealer import Sealer
 from gateway.clock import WallClock
 from gateway.codec.bodies import interval_body, line_body, readings_body, schema_body
-from gateway.codec.frames import LogMessage, pack_log
+from gateway.codec.frames import pack_log
 from gateway.config import GatewayConfig, ModbusTemplate, parse_gateway, parse_ledger, points_of
 from gateway.drivers.modbus import Bus, ModbusDriver
 from gateway.drivers.modbus_pdu import RefusedError, Request, SilentError
@@ -249,10 +249,9 @@ class Rig:
         self.sealer.commit()
         self.sealer.sign()
         while self._sent < self.sealer.signed:
-            leaves, checkpoint = self.sealer.chunk(self._sent, _CHUNK_BYTES)
-            message = LogMessage(first=self._sent, leaves=tuple(leaves), checkpoint=checkpoint)
+            message = self.sealer.chunk(self._sent, _CHUNK_BYTES)
             self.ledger.take(GATEWAY, pack_log(message))
-            self._sent += len(leaves)
+            self._sent += len(message.leaves)
         for receipt in self.ledger.commit().values():
             self.sealer.receive(receipt)
         self.ledger.look()

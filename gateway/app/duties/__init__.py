@@ -3,6 +3,7 @@
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.duties.alerting import Alerting
+from gateway.app.duties.attesting import Attesting
 from gateway.app.duties.closing import Closing
 from gateway.app.duties.documents import Documents
 from gateway.app.duties.duty import Desk, Duty, Listener
@@ -17,6 +18,7 @@ __all__ = ["Desk", "Duty", "Listener", "duties_of"]
 def duties_of(config: LedgerConfig, desk: Desk, log: FilteringBoundLogger) -> list[Duty]:
     """Return the duties that a configuration asks for, in the order in which they look."""
     return [
+        Attesting(config, desk, log),  # the first: the others look at figures
         Tables(config.ledger.tables, desk, log),
         Documents(config.ledger, desk, log),
         *feeds_of(config, desk, log),

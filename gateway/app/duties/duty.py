@@ -41,6 +41,10 @@ class Desk(Protocol):
         """The tables, to read."""
         ...
 
+    def held(self, gateway: str) -> int:
+        """Return how many leaves of a gateway are durable here; 0 for one that is not in ledger.toml."""
+        ...
+
     def offer(self, factors: Sequence[Factor]) -> int:
         """Seal those that are new, compute what they touch; return how many. Raises ConfigError: see FactBook.news."""
         ...

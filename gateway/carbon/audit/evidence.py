@@ -19,6 +19,7 @@ from gateway.codec.checks import to_schema
 from gateway.codec.leaves import CHAINED, Leaf, parse
 from gateway.codec.ledger_leaves import chain_of, to_context, to_counts, to_document, to_factor
 from gateway.codec.line_leaves import to_interval
+from gateway.codec.standing_leaves import to_decision, to_standing
 from gateway.errors import TrustError
 from gateway.model import Factor, LineSchema
 from gateway.tlog.checkpoint import Checkpoint
@@ -55,11 +56,12 @@ class LineEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayEvidence:
-    """What a gateway's leaves say. binding: how the key of its checkpoint is bound to the device."""
+    """What a gateway's leaves say. epoch: the body of the epoch leaf of its checkpoint's key, at epoch_index."""
 
     schemas: Mapping[bytes, LineSchema]
     lines: Mapping[str, LineEvidence]
-    binding: str
+    epoch: Mapping[str, Any]
+    epoch_index: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ class LedgerEvidence:
 
     facts: Facts
     factor_indices: tuple[int, ...]
-    binding: str
+    epoch: Mapping[str, Any]
 
 
 @contextlib.contextmanager
@@ -188,12 +190,12 @@ def read_gateway(
                 unused.pop(known.id, None)
                 _chain(held.setdefault(known.name, LineEvidence()), gateway, one, known)
             else:
-                epoch.take(one.leaf)
+                epoch.take(one)
     for schema_id, index in unused.items():
         raise TrustError(f"{path}: leaf {index}: schema {schema_id.hex()} that no interval names", index=index)
     if missing := set(lines) - set(held):
         raise TrustError(f"{path}: no interval of line {min(missing)!r}")
-    return GatewayEvidence(schemas=schemas, lines=held, binding=epoch.binding(path))
+    return GatewayEvidence(schemas=schemas, lines=held, epoch=epoch.body(path), epoch_index=epoch.index)
 
 
 def _chain(line: LineEvidence, gateway: str, one: ParsedLeaf, schema: LineSchema) -> None:
@@ -212,8 +214,8 @@ def read_ledger(path: str, leaves: Sequence[ParsedLeaf], *, notes: Mapping[str, 
     """Return the factors that the ledger's leaves put in force.
 
     notes: each gateway's cosigned checkpoint. Raises TrustError for a leaf that nobody asked for, for two factors
-    where only one can be in force, for a document or a piece of context that names one before it that is not here, and
-    unless the ledger accepted just these checkpoints.
+    where only one can be in force, for a document, a piece of context, a standing or a decision that names one before
+    it that is not here, and unless the ledger accepted just these checkpoints.
     """
     facts, indices, open_notes = Facts(), [], dict(notes)
     epoch = _Epoch(vkey=vkey)
@@ -225,14 +227,16 @@ def read_ledger(path: str, leaves: Sequence[ParsedLeaf], *, notes: Mapping[str, 
                 _follow(chains, one)
             if kind == "factor":
                 indices.append(one.index)
+            if kind in {"standing", "decision"} and body["gateway"] not in notes:
+                raise TrustError(f"a {kind} of gateway {body['gateway']!r}, of which the export shows nothing")
             if kind == "accepted":
                 if open_notes.pop(body["gateway"], None) != body["checkpoint"].encode():
                     raise TrustError(f"accepts another checkpoint of gateway {body['gateway']!r} than the one shown")
             elif not _enforce(facts, one):
-                epoch.take(one.leaf)
+                epoch.take(one)
     for gateway in sorted(open_notes):
         raise TrustError(f"{path}: no leaf by which the ledger accepts the checkpoint of gateway {gateway!r}")
-    return LedgerEvidence(facts=facts, factor_indices=tuple(indices), binding=epoch.binding(path))
+    return LedgerEvidence(facts=facts, factor_indices=tuple(indices), epoch=epoch.body(path))
 
 
 def _follow(chains: dict[tuple[str, str], int], one: ParsedLeaf) -> None:
@@ -257,6 +261,10 @@ def _enforce(facts: Facts, one: ParsedLeaf) -> bool:
             facts.add_context(one.index, to_context(body))
         case "counts":
             facts.add_counts(one.index, to_counts(body))
+        case "standing":
+            facts.add_standing(one.index, to_standing(body))
+        case "decision":
+            facts.add_decision(one.index, to_decision(body))
         case _:
             return False
     return True
@@ -278,16 +286,18 @@ class _Epoch:
     """Waits for the epoch leaf of a key."""
 
     vkey: str
-    found: str | None = None
+    found: Mapping[str, Any] | None = None
+    index: int = 0
 
-    def take(self, leaf: Leaf) -> None:
+    def take(self, one: ParsedLeaf) -> None:
+        leaf = one.leaf
         if leaf.kind != "epoch":
             raise TrustError(f"a leaf of kind {leaf.kind!r}, which has no place in an export")
         if leaf.body["key"] != self.vkey or self.found is not None:
             raise TrustError("an epoch leaf of another key than the checkpoint's, or a second one")
-        self.found = str(leaf.body["binding"].get("type", "unknown"))
+        self.found, self.index = leaf.body, one.index
 
-    def binding(self, path: str) -> str:
+    def body(self, path: str) -> Mapping[str, Any]:
         if self.found is None:
             raise TrustError(f"{path}: no epoch leaf of the key that signed the checkpoint")
         return self.found

@@ -198,16 +198,23 @@ def check_manifest(text: str, files: Mapping[str, bytes], only: Iterable[str] | 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineCells:
-    """A line's cells of the period. settled: no leaf to come changes them."""
+    """A line's cells of the period. settled: no leaf to come changes them.
+
+    quarantined: by why, how many of the leaves that the period's cells would rest on are in quarantine.
+    """
 
     gateway: str
     line: str
     cells: tuple[Cell, ...]
     settled: bool
+    quarantined: Mapping[str, int]
 
 
 def compute(subject: Subject, gateways: Mapping[str, GatewayEvidence], ledger: LedgerEvidence) -> tuple[LineCells, ...]:
     """Return all figures of an export. Raises TrustError for an interval that fits no schema."""
+    for gateway, evidence in gateways.items():
+        number, key = evidence.epoch["epoch"], evidence.epoch["key"]
+        ledger.facts.standings.note_epoch(gateway, evidence.epoch_index, number, key)
     return tuple(_compute(subject, gateways[gateway], line, gateway, ledger) for gateway, line in subject.lines)
 
 
@@ -215,11 +222,16 @@ def _compute(subject: Subject, evidence: GatewayEvidence, line: str, gateway: st
     projector = LineProjector(schemas=evidence.schemas, facts=ledger.facts)
     made: dict[int, Cell] = {}
     settled = False
+    quarantined: dict[str, int] = {}
     for leaf in evidence.lines[line].leaves:
+        if why := ledger.facts.standings.why(gateway, leaf.ref.index):
+            if subject.start_ns < leaf.interval.t_ns <= subject.end_ns:
+                quarantined[why] = quarantined.get(why, 0) + 1
+            continue
         made |= {cell.line.start_ns: cell for cell in projector.feed(leaf)}
         settled = settled or (projector.clean and leaf.interval.t_ns >= subject.end_ns)
     cells = tuple(made[start] for start in sorted(made) if subject.start_ns <= start < subject.end_ns)
-    return LineCells(gateway=gateway, line=line, cells=cells, settled=settled)
+    return LineCells(gateway=gateway, line=line, cells=cells, settled=settled, quarantined=quarantined)
 
 
 def rows_of(lines: Iterable[LineCells]) -> Iterator[str]:

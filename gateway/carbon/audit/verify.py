@@ -3,14 +3,18 @@
 In this order: keys and the manifest's signature; checkpoints and the ledger's cosignatures on them; each leaf's hash
 and proof, before it is parsed; that no interval is left out between a line's first and last; then all figures are
 computed again from the leaves and compared with rows.csv byte for byte; last, every file against the manifest.
+With the device authority's roots, also which device's TPM vouches for each gateway's key.
 
 What this cannot show: that the first interval shown is a good one to start from, that nothing came after the last
-one, and that a key belongs to the device; the verdict says where the lines begin and end, and how keys are bound.
+one, and without those roots, that a key belongs to a device; the verdict says where the lines begin and end, and how
+keys are bound.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from gateway.carbon.audit.devices import DeviceTrust, DeviceVerdict, check_device
 from gateway.carbon.audit.evidence import (
     GatewayEvidence,
     LedgerEvidence,
@@ -38,6 +42,7 @@ from gateway.carbon.audit.form import (
     paths_of,
     rows_of,
 )
+from gateway.carbon.audit.standing import DecisionVerdict, StandingVerdict, check_decisions, check_standings
 from gateway.carbon.figures import CALC_VERSION, Totals
 from gateway.errors import TrustError
 from gateway.tlog import checkpoint as checkpoints
@@ -53,7 +58,8 @@ class LogVerdict:
     """One log of the export, its checkpoint verified.
 
     named: the caller named this key as one that it trusts.
-    binding: how the key is bound to the device; `unattested`: not at all.
+    epoch: the number of the key's. binding: how the key is bound to the device; `unattested`: not at all.
+    device: the one that is found to vouch for it; None where none does, or where nobody checked.
     receipt_s: when the ledger cosigned it, Unix seconds; None for the ledger's own log.
     """
 
@@ -62,7 +68,9 @@ class LogVerdict:
     vkey: str
     fingerprint: str
     named: bool
+    epoch: int
     binding: str
+    device: DeviceVerdict | None
     receipt_s: int | None
     leaves: int
 
@@ -73,6 +81,7 @@ class LineVerdict:
 
     first_ns, last_ns: boundaries of the first and last interval leaf. begins: the first is the line's first of all.
     settled: the leaves reach over the end of the period, and none to come changes a row of it.
+    quarantined: by why, how many of the period's leaves no figure rests on.
     """
 
     gateway: str
@@ -82,6 +91,7 @@ class LineVerdict:
     last_ns: int
     begins: bool
     settled: bool
+    quarantined: Mapping[str, int]
     totals: Totals
 
 
@@ -97,6 +107,8 @@ class Verdict:
     ledger: LogVerdict
     gateways: tuple[LogVerdict, ...]
     lines: tuple[LineVerdict, ...]
+    standings: tuple[StandingVerdict, ...]
+    decisions: tuple[DecisionVerdict, ...]
 
     @property
     def leaves(self) -> int:
@@ -108,16 +120,25 @@ class Verdict:
         """The logs whose key no device vouches for: to be said aloud."""
         return tuple(log.origin for log in (self.ledger, *self.gateways) if log.binding == UNATTESTED)
 
+    @property
+    def claimed(self) -> tuple[str, ...]:
+        """The logs that say a device vouches for their key, which nobody has checked."""
+        logs = (self.ledger, *self.gateways)
+        return tuple(log.origin for log in logs if log.binding != UNATTESTED and log.device is None)
 
-def verify(files: Mapping[str, bytes], trust: Sequence[str] | None = None) -> Verdict:
+
+def verify(
+    files: Mapping[str, bytes], trust: Sequence[str] | None = None, devices: DeviceTrust | None = None
+) -> Verdict:
     """Return what holds of an export; raise TrustError, which names the first thing that does not.
 
     files: by path. trust: verifier keys that the caller got elsewhere: the ledger's, and any gateways'. Without it
     the export is only shown to agree with itself, and the verdict's fingerprints are to be compared by hand.
+    devices: what the caller trusts of devices; without it, what an epoch leaf says of a TPM is not checked.
     """
     keys, subject, manifest = _frame(files)
     _check_trust(keys, trust)
-    logs = {name: _gateway(files, name, keys, subject) for name in subject.gateways}
+    logs = {name: _gateway(files, name, keys, subject, devices) for name in subject.gateways}
     own, ledger = _ledger(files, keys, subject)
     lines = compute(subject, {name: evidence for name, (_, evidence) in logs.items()}, ledger)
     rows = _check_rows(files[ROWS], lines, ledger)
@@ -132,7 +153,18 @@ def verify(files: Mapping[str, bytes], trust: Sequence[str] | None = None) -> Ve
         ledger=replace(own, named=_named(keys.ledger, trust)),
         gateways=tuple(replace(log, named=_named(keys.gateways[name], trust)) for name, (log, _) in logs.items()),
         lines=verdicts,
+        **_judged(ledger, subject, keys.ledger.name, trust or ()),
     )
+
+
+def _judged(ledger: LedgerEvidence, subject: Subject, name: str, trust: Sequence[str]) -> dict[str, Any]:
+    """Return what the ledger says of the gateways' states, and of its officers' decisions on their leaves."""
+    standings = ledger.facts.standings
+    with naming(LEDGER_LEAVES):
+        return {
+            "standings": check_standings(standings, subject.gateways, ledger=name, trust=trust),
+            "decisions": check_decisions(standings, subject.gateways, ledger=name, trust=trust),
+        }
 
 
 def _frame(files: Mapping[str, bytes]) -> tuple[Keys, Subject, str]:
@@ -157,7 +189,9 @@ def _frame(files: Mapping[str, bytes]) -> tuple[Keys, Subject, str]:
     return keys, subject, text
 
 
-def _gateway(files: Mapping[str, bytes], name: str, keys: Keys, subject: Subject) -> tuple[LogVerdict, GatewayEvidence]:
+def _gateway(
+    files: Mapping[str, bytes], name: str, keys: Keys, subject: Subject, devices: DeviceTrust | None
+) -> tuple[LogVerdict, GatewayEvidence]:
     """Return what holds of a gateway's checkpoint, signed by it and cosigned by the ledger, and of its leaves."""
     key, path = keys.gateways[name], checkpoint_path(name)
     with naming(path):
@@ -168,7 +202,12 @@ def _gateway(files: Mapping[str, bytes], name: str, keys: Keys, subject: Subject
     path = leaves_path(name)
     leaves = unpack_leaves(path, files[path], head)
     evidence = read_gateway(path, name, leaves, lines=subject.lines_of(name), vkey=key.vkey)
-    return _log(key, head, evidence.binding, len(leaves), time_s), evidence
+    log = _log(key, head, evidence.epoch, len(leaves), time_s)
+    if devices is None or log.binding == UNATTESTED:
+        return log, evidence
+    with naming(f"{path}: epoch {log.epoch}"):
+        # As of the receipt: the ledger's clock, for a device out of hand may have set its own.
+        return replace(log, device=check_device(evidence.epoch, devices, at_s=time_s)), evidence
 
 
 def _ledger(files: Mapping[str, bytes], keys: Keys, subject: Subject) -> tuple[LogVerdict, LedgerEvidence]:
@@ -178,17 +217,19 @@ def _ledger(files: Mapping[str, bytes], keys: Keys, subject: Subject) -> tuple[L
     leaves = unpack_leaves(LEDGER_LEAVES, files[LEDGER_LEAVES], head)
     notes = {name: files[checkpoint_path(name)] for name in subject.gateways}
     evidence = read_ledger(LEDGER_LEAVES, leaves, notes=notes, vkey=keys.ledger.vkey)
-    return _log(keys.ledger, head, evidence.binding, len(leaves), None), evidence
+    return _log(keys.ledger, head, evidence.epoch, len(leaves), None), evidence
 
 
-def _log(key: Verifier, head: Checkpoint, binding: str, leaves: int, receipt_s: int | None) -> LogVerdict:
+def _log(key: Verifier, head: Checkpoint, epoch: Mapping[str, Any], leaves: int, receipt_s: int | None) -> LogVerdict:
     return LogVerdict(
         origin=head.origin,
         size=head.size,
         vkey=key.vkey,
         fingerprint=key.fingerprint(),
         named=False,
-        binding=binding,
+        epoch=epoch["epoch"],
+        binding=str(epoch["binding"].get("type", "unknown")),
+        device=None,
         receipt_s=receipt_s,
         leaves=leaves,
     )
@@ -245,6 +286,7 @@ def _line_verdict(subject: Subject, evidence: LineEvidence, cells: LineCells) ->
         last_ns=last.interval.t_ns,
         begins=evidence.first_prev is None,
         settled=cells.settled,
+        quarantined=cells.quarantined,
         totals=Totals.of(cells.cells),
     )
 

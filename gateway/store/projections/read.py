@@ -65,14 +65,14 @@ def factors(connection: Connection) -> list[FactorLeaf]:
 
 
 def intervals(
-    connection: Connection, gateway: str, line: str, *, first: int = 0, last: int = 2**63 - 1
+    connection: Connection, gateway: str, line: str, *, first: int = 0, last: int = 2**63 - 1, most: int | None = None
 ) -> list[IntervalRow]:
-    """Return a line's interval leaves with an index from first to last, in the order of the log."""
+    """Return a line's interval leaves with an index from first to last, in the order of the log; the first of them."""
     table = tables.intervals
     query = select(table).where(
         table.c.gateway == gateway, table.c.line == line, table.c.leaf_index >= first, table.c.leaf_index <= last
     )
-    return [IntervalRow(**_mapping(row)) for row in connection.execute(query.order_by(table.c.leaf_index))]
+    return [IntervalRow(**_mapping(row)) for row in connection.execute(query.order_by(table.c.leaf_index).limit(most))]
 
 
 def settled_range(

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text, column
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -11,7 +11,7 @@ from gateway.carbon.energy import Flag
 from gateway.carbon.exact import text
 from gateway.carbon.figures import Flags, flag_text
 
-PROJECTION_VERSION = "4"
+PROJECTION_VERSION = "5"
 """Raised whenever the tables change, or what is written to them: then they are built anew."""
 
 
@@ -81,7 +81,14 @@ intervals = Table(
     Column("schema_id", LargeBinary(8), nullable=False),
     Column("prev", BigInteger),
     Column("clean", Boolean, nullable=False),
+    Column("quarantined", Boolean, nullable=False),
     Index("intervals_by_time", "gateway", "line", "t_ns"),
+    Index(
+        "intervals_quarantined",
+        "gateway",
+        sqlite_where=column("quarantined"),
+        postgresql_where=column("quarantined"),
+    ),
 )
 
 factors = Table(
@@ -200,6 +207,15 @@ point_schemas = Table(
     METADATA,
     Column("gateway", Text, primary_key=True),
     Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
+)
+
+epochs = Table(
+    "epochs",
+    METADATA,
+    Column("gateway", Text, primary_key=True),
+    Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("key", Text, nullable=False),
 )
 
 cycles = Table(

@@ -25,7 +25,10 @@ class GatewayState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntervalRow:
-    """Where an interval leaf stands. clean: an export may begin or end with it; see LineProjector.clean."""
+    """Where an interval leaf stands. clean: an export may begin or end with it; see LineProjector.clean.
+
+    quarantined: no figure rests on it (Standings.is_affirmed); then it is not clean.
+    """
 
     gateway: str
     leaf_index: int
@@ -34,9 +37,12 @@ class IntervalRow:
     schema_id: bytes
     prev: int | None
     clean: bool
+    quarantined: bool = False
 
     @classmethod
-    def of(cls, leaf: IntervalLeaf, *, line: str, prev: int | None, clean: bool) -> "IntervalRow":
+    def of(
+        cls, leaf: IntervalLeaf, *, line: str, prev: int | None, clean: bool, quarantined: bool = False
+    ) -> "IntervalRow":
         """Return the row of a leaf."""
         return cls(
             gateway=leaf.gateway,
@@ -46,6 +52,7 @@ class IntervalRow:
             schema_id=leaf.interval.schema_id,
             prev=prev,
             clean=clean,
+            quarantined=quarantined,
         )
 
 

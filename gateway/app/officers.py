@@ -1,0 +1,85 @@
+"""Decisions of security officers on their way to the running ledger: signed notes in a folder of its state.
+
+Whoever may write to the folder can drop a note; what counts is the signature of an officer of ledger.toml.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.errors import ConfigError, TrustError
+from gateway.tlog.note import SignatureKind, Signer, Verifier
+
+MAX_NOTE = 4096
+OFFICER = "wattseal-officer/"
+"""What officers' keys are named by: then who they are."""
+_MOST = 100
+
+
+def folder_of(state: Path) -> Path:
+    """Return where notes wait for the ledger."""
+    return state / "decisions"
+
+
+def drop(state: Path, note: bytes) -> Path:
+    """Write a note for the ledger to take up; return its file. Raises ConfigError where that cannot be done."""
+    path = folder_of(state) / f"{hashlib.sha256(note).hexdigest()[:32]}.note"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(note)
+        fresh.replace(path)
+    except OSError as e:
+        raise ConfigError(f"{path}: {e.strerror}, want the state folder of a ledger that you may write to") from e
+    return path
+
+
+def read_officers(path: Path) -> tuple[Verifier, ...]:
+    """Return the officers' keys, one a line; empty lines and those that begin with # aside. Raises ConfigError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"attest.officers: got {path}: {e}, want a file of verifier keys, one a line") from e
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            key = Verifier.from_vkey(line.strip())
+        except TrustError as e:
+            raise ConfigError(f"attest.officers: {path}: line {number}: {e}, want a verifier key") from e
+        if key.kind is not SignatureKind.NOTE:
+            raise ConfigError(
+                f"attest.officers: {path}: line {number}: got a cosigner's key, want one that signs notes"
+            )
+        found.append(key)
+    return tuple(found)
+
+
+def make_key(path: Path, officer: str) -> Verifier:
+    """Write a new private key for the owner alone, and its verifier key beside it with the suffix .vkey; return that.
+
+    Raises ConfigError where a file stands there, or for a name that is none.
+    """
+    try:
+        signer = Signer.generate(f"{OFFICER}{officer}")
+    except TrustError as e:
+        raise ConfigError(f"officer: got {officer!r}: {e}, want a name without spaces") from e
+    public = path.with_suffix(".vkey")
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - a mode
+            file.write(signer.to_text() + "\n")
+        with public.open("x", encoding="utf-8") as file:
+            file.write(signer.verifier.vkey + "\n")
+    except OSError as e:
+        raise ConfigError(f"{e.filename or path}: {e.strerror}, want a new file") from e
+    return signer.verifier
+
+
+def waiting(state: Path) -> Iterator[Path]:
+    """Yield the notes that wait."""
+    try:
+        yield from sorted(folder_of(state).glob("*.note"))[:_MOST]
+    except OSError:
+        return

@@ -1,0 +1,278 @@
+"""A unit's life after the factory: owners, revocation, the end. Each command may be given again after a failure."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway.errors import TrustError
+from provisioning.cli.registry import place_of, place_option
+from provisioning.cli.revoking import REASONS
+from provisioning.cli.unlocking import find_unlock, unlock_option
+
+if TYPE_CHECKING:
+    from provisioning.ca import Authority
+    from provisioning.registrar import Registrar, Unit
+
+_ca = click.option(
+    "--ca",
+    "authorities",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("ca"),
+    show_default=True,
+    envvar="WATTSEAL_CA",
+    help="The folder of provision ca init: its devices and operation are used where they are there.",
+)
+_dry = click.option("--dry-run", is_flag=True, help="Say what would change; change nothing.")
+
+
+@click.command()
+@click.argument("serial")
+@click.option("--owner", required=True, help="Whose it is from now on.")
+@click.option("--gateway", required=True, help="Its id there.")
+@place_option
+def onboard(serial: str, *, owner: str, gateway: str, folder: Path) -> None:
+    """Give an enrolled unit to its first owner.
+
+    \b
+    Example: provision onboard WS-0001 --owner "Acme Bottling" --gateway gw1
+    """  # noqa: D301 (click's mark for a block that is not wrapped)
+    from provisioning.ca.profiles import check_gateway
+
+    check_gateway(gateway)
+    with _registrar(folder) as registrar:
+        click.echo(_line(registrar.onboard(serial, owner, gateway)))
+
+
+@click.command()
+@click.argument("serial")
+@click.option("--owner", required=True, help="Whose it is from now on.")
+@click.option("--gateway", help="Its id there; the old one without it.")
+@_dry
+@place_option
+@_ca
+@unlock_option
+def transfer(
+    serial: str,
+    *,
+    owner: str,
+    gateway: str | None,
+    dry_run: bool,
+    folder: Path,
+    authorities: Path,
+    unlock_file: Path | None,
+) -> None:
+    """Give a unit to another owner, and revoke the LDevIDs of the one before.
+
+    \b
+    Example: provision transfer WS-0001 --owner "Beta Foods" --gateway gw7 --dry-run
+    """  # noqa: D301 (click's mark for a block that is not wrapped)
+    from provisioning.ca.profiles import check_gateway
+
+    if gateway is not None:
+        check_gateway(gateway)
+    with _registrar(folder) as registrar:
+        unit = registrar.unit(serial)
+        if (unit.state, unit.owner) == ("onboarded", owner) and gateway in {None, unit.gateway}:
+            click.echo(_line(unit))  # done before; what is there now is the new owner's
+            return
+        _check_free(registrar, unit, gateway or unit.gateway)
+        subjects = {"operation": unit.gateway}
+        if dry_run:
+            click.echo(f"{serial}: would go from {unit.owner or 'nobody'} to {owner}, as {gateway or unit.gateway}")
+            _would(registrar, unit, authorities, subjects)
+            return
+        opened = _opened(authorities, subjects, unlock_file)
+        # The certificates first: where that fails, the command can be given again, and still knows the old gateway.
+        _revoke(registrar, unit, opened, subjects, "affiliationChanged")
+        click.echo(_line(registrar.transfer(serial, owner, gateway)))
+
+
+@click.command()
+@click.argument("serial")
+@click.option("--reason", type=click.Choice(REASONS), required=True, help="Why, by RFC 5280.")
+@_dry
+@place_option
+@_ca
+@unlock_option
+def revoke(
+    serial: str, *, reason: str, dry_run: bool, folder: Path, authorities: Path, unlock_file: Path | None
+) -> None:
+    """Say that a unit's identity is not to be believed any more: in the log, and in the lists of both authorities.
+
+    \b
+    Example: provision revoke WS-0001 --reason keyCompromise
+    """  # noqa: D301 (click's mark for a block that is not wrapped)
+    _end(serial, reason, folder, authorities, unlock_file, lambda own: own.revoke(serial, reason), dry_run=dry_run)
+
+
+@click.command()
+@click.argument("serial")
+@_dry
+@place_option
+@_ca
+@unlock_option
+def decommission(serial: str, *, dry_run: bool, folder: Path, authorities: Path, unlock_file: Path | None) -> None:
+    """End a unit: its certificates are revoked, and its serial, EK and AK never enrol again.
+
+    \b
+    Example: provision decommission WS-0001 --dry-run
+    """  # noqa: D301 (click's mark for a block that is not wrapped)
+    reason = "cessationOfOperation"
+    _end(serial, reason, folder, authorities, unlock_file, lambda own: own.decommission(serial), dry_run=dry_run)
+
+
+@click.command()
+@click.option("--state", help="Only those in this state.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@place_option
+def units(*, state: str | None, as_json: bool, folder: Path) -> None:
+    """List all units.
+
+    \b
+    Example: provision units --state onboarded --json
+    """  # noqa: D301 (click's mark for a block that is not wrapped)
+    with _registrar(folder) as registrar:
+        found = [unit for unit in registrar.units() if state in {None, unit.state}]
+    if as_json:
+        click.echo(json.dumps([_said(unit) for unit in found], indent=2))
+        return
+    for unit in found:
+        click.echo(_line(unit))
+
+
+@click.command()
+@click.argument("serial")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@place_option
+def show(serial: str, *, as_json: bool, folder: Path) -> None:
+    """Show what is known of a unit.
+
+    \b
+    Example: provision show WS-0001
+    """  # noqa: D301 (click's mark for a block that is not wrapped)
+    with _registrar(folder) as registrar:
+        unit = registrar.unit(serial)
+    if as_json:
+        click.echo(json.dumps(_said(unit), indent=2))
+        return
+    click.echo(_line(unit))
+    click.echo(f"  order {unit.order}, operator {unit.operator}; leaves {', '.join(map(str, unit.leaves))}")
+    for name, result in unit.steps.items():
+        click.echo(f"  {name}: " + ", ".join(f"{key} {value[:40]}" for key, value in result.items()))
+    for kind, sha256 in unit.certificates.items():
+        click.echo(f"  certificate {kind}: {sha256}")
+
+
+@contextmanager
+def _registrar(folder: Path) -> "Iterator[Registrar]":
+    registrar = place_of(folder).open()
+    try:
+        yield registrar
+    finally:
+        registrar.close()
+
+
+def _end(
+    serial: str,
+    reason: str,
+    folder: Path,
+    authorities: Path,
+    unlock_file: Path | None,
+    change: "Callable[[Registrar], Unit]",
+    *,
+    dry_run: bool,
+) -> None:
+    """Revoke or decommission: the log and the database first, then the lists."""
+    with _registrar(folder) as registrar:
+        unit = registrar.unit(serial)
+        subjects = {"devices": serial, "operation": unit.gateway}
+        if dry_run:
+            click.echo(f"{serial}: is {unit.state}; would end ({reason})")
+            _would(registrar, unit, authorities, subjects)
+            return
+        opened = _opened(authorities, subjects, unlock_file)
+        click.echo(_line(change(registrar)))
+        _revoke(registrar, unit, opened, subjects, reason)
+
+
+def _opened(authorities: Path, subjects: dict[str, str], unlock_file: Path | None) -> "dict[str, Authority]":
+    """Return the authorities that are here, each unlocked: so that a wrong password changes nothing."""
+    from provisioning.ca import Authority
+
+    here = [role for role in subjects if (authorities / role).is_dir()]
+    if not here:
+        return {}
+    unlock = find_unlock(unlock_file, f"the authorities in {authorities}")
+    return {role: Authority.open(authorities / role, unlock=unlock) for role in here}
+
+
+def _revoke(
+    registrar: "Registrar", unit: "Unit", opened: "dict[str, Authority]", subjects: dict[str, str], reason: str
+) -> None:
+    for role, subject in subjects.items():
+        if not subject or _anothers(registrar, unit, role):
+            continue
+        if role not in opened:
+            click.echo(
+                f"  {role}: not here. Do there: provision ca revoke {role} --subject {subject} --reason {reason}"
+            )
+            continue
+        gone = opened[role].revoke_subject(subject, reason)
+        opened[role].crl()
+        click.echo(f"  {role}: {len(gone)} certificates of {subject} revoked; the list: {opened[role].folder}/crl.pem")
+
+
+def _would(registrar: "Registrar", unit: "Unit", authorities: Path, subjects: dict[str, str]) -> None:
+    from provisioning.ca.folder import describe
+
+    for role, subject in subjects.items():
+        if subject and not _anothers(registrar, unit, role) and (authorities / role).is_dir():
+            issued = describe(authorities / role, subject=subject)["issued"]
+            for one in issued:
+                if one["revoked"] is None:
+                    click.echo(f"  {role}: would revoke {one['kind']} {one['number']}")
+
+
+def _anothers(registrar: "Registrar", unit: "Unit", role: str) -> bool:
+    """Return whether the gateway's id is another unit's by now: then its certificates are that one's."""
+    return role == "operation" and _is_taken(registrar, unit, unit.gateway)
+
+
+def _check_free(registrar: "Registrar", unit: "Unit", gateway: str) -> None:
+    """Refuse a transfer that the registrar would refuse, before anything is revoked for it."""
+    if unit.state != "onboarded":
+        raise TrustError(f"unit {unit.serial}: got it {unit.state}, want it onboarded")
+    if _is_taken(registrar, unit, gateway):
+        raise TrustError(f"unit {unit.serial}: another unit is {gateway}")
+
+
+def _is_taken(registrar: "Registrar", unit: "Unit", gateway: str) -> bool:
+    return any(
+        one.gateway == gateway and one.serial != unit.serial and one.state == "onboarded" for one in registrar.units()
+    )
+
+
+def _line(unit: "Unit") -> str:
+    whose = f", {unit.owner} as {unit.gateway}" if unit.owner else ""
+    why = f" ({unit.reason})" if unit.reason else ""
+    return f"{unit.serial}: {unit.state}{why}, {unit.model}{whose}"
+
+
+def _said(unit: "Unit") -> dict[str, Any]:
+    names = ("serial", "state", "model", "order", "operator", "ek", "ak", "owner", "gateway", "reason")
+    said: dict[str, Any] = {name: getattr(unit, name) for name in names}
+    return said | {
+        "began_ns": unit.began_ns,
+        "changed_ns": unit.changed_ns,
+        "birth": unit.birth is not None,
+        "steps": {name: dict(result) for name, result in unit.steps.items()},
+        "certificates": dict(unit.certificates),
+        "leaves": list(unit.leaves),
+    }
+
+
+COMMANDS = (onboard, transfer, revoke, decommission, units, show)

@@ -1,0 +1,198 @@
+"""Many units, a few at once: one that fails stops no other, and what is done is not done again."""
+
+import csv
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway.codec.enrol_lines import serial as checked_serial
+from gateway.errors import ConfigError, DeviceError, LinkError, TrustError
+from provisioning.station.enrolment import Enrolled, StepError
+from provisioning.station.order import Order
+
+COLUMNS = ("serial", "address", "model", "order", "image_sha256")
+MOST_UNITS = 100_000
+_UNIT = (StepError, ConfigError, LinkError, DeviceError, TrustError)
+"""What may be wrong with one unit. Anything else, such as a log that cannot be trusted, ends the batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How it went with one unit. why, mend: what was wrong and what to do, "" when it is ok.
+
+    seconds: from its first answer to its label. steps: seconds by name; `connect` came before.
+    is_old: it was done before, and nothing was done now.
+    """
+
+    serial: str
+    is_ok: bool
+    seconds: float
+    steps: Mapping[str, float]
+    step: str = ""
+    why: str = ""
+    mend: str = ""
+    is_old: bool = False
+
+    def fields(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        steps = {name: round(seconds, 4) for name, seconds in self.steps.items()}
+        said: dict[str, Any] = {
+            "serial": self.serial,
+            "ok": self.is_ok,
+            "seconds": round(self.seconds, 4),
+            "steps": steps,
+        }
+        if self.is_old:
+            said["already"] = True
+        return said if self.is_ok else said | {"step": self.step, "error": self.why, "mend": self.mend}
+
+
+class Enrols(Protocol):
+    """A station, as a batch needs it."""
+
+    def enrol(self, order: Order, *, told: Callable[[str], None]) -> Enrolled:
+        """Enrol one unit. For several threads at once."""
+
+    def is_done(self, order: Order) -> bool:
+        """Whether there is nothing left to do."""
+
+
+def run_batch(
+    station: Enrols,
+    orders: Iterable[Order],
+    *,
+    jobs: int,
+    told: Callable[[str, str], None],
+    done: Callable[[Outcome], None],
+) -> list[Outcome]:
+    """Enrol units, so many at once; return how it went, in the order in which they ended.
+
+    told: hears (serial, step) of each step that is begun. done: of each unit. Both from one thread at a time.
+    An interruption lets the units under way end.
+    """
+    waiting, found, turn, stop = iter(orders), list[Outcome](), threading.Lock(), threading.Event()
+
+    def tell(serial: str, step: str) -> None:
+        with turn:
+            told(serial, step)
+
+    def work() -> None:
+        while not stop.is_set():
+            with turn:
+                order = next(waiting, None)
+            if order is None:
+                return
+            try:
+                found.append(outcome := _one(station, order, tell))
+            except BaseException:
+                stop.set()
+                raise
+            with turn:
+                done(outcome)
+
+    with ThreadPoolExecutor(jobs, thread_name_prefix="enrol") as pool:
+        workers = [pool.submit(work) for _ in range(jobs)]
+        try:
+            for worker in workers:
+                worker.result()
+        finally:
+            stop.set()
+    return found
+
+
+def _one(station: Enrols, order: Order, tell: Callable[[str, str], None]) -> Outcome:
+    begun_s = time.perf_counter()
+    try:
+        if station.is_done(order):
+            return Outcome(serial=order.serial, is_ok=True, seconds=0.0, steps={}, is_old=True)
+        enrolled = station.enrol(order, told=lambda step: tell(order.serial, step))
+    except StepError as e:
+        seconds = time.perf_counter() - begun_s
+        return Outcome(serial=order.serial, is_ok=False, seconds=seconds, steps={}, step=e.step, why=e.why, mend=e.mend)
+    except _UNIT as e:
+        seconds = time.perf_counter() - begun_s
+        mend = "look at the unit's address and cable"
+        return Outcome(
+            serial=order.serial, is_ok=False, seconds=seconds, steps={}, step="connect", why=str(e), mend=mend
+        )
+    return Outcome(serial=order.serial, is_ok=True, seconds=time.perf_counter() - begun_s, steps=dict(enrolled.seconds))
+
+
+def summary(outcomes: Sequence[Outcome], *, total_s: float) -> dict[str, Any]:
+    """Return a batch for JSON: the units, and how long they took. per_unit_s: of those that were enrolled now."""
+    seconds = sorted(one.seconds for one in outcomes if one.is_ok and not one.is_old)
+    return {
+        "units": [one.fields() for one in outcomes],
+        "ok": sum(one.is_ok for one in outcomes),
+        "failed": sum(not one.is_ok for one in outcomes),
+        "total_s": round(total_s, 3),
+        "per_unit_s": {"median": round(statistics.median(seconds), 4), "p95": round(_p95(seconds), 4)}
+        if seconds
+        else {"median": None, "p95": None},
+    }
+
+
+def _p95(ordered: Sequence[float]) -> float:
+    return ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1) + 0.5) if len(ordered) > 1 else 0)]
+
+
+def read_units(path: Path, *, default: Order) -> list[Order]:
+    """Return the units of a CSV file. default: what holds where a row has no such column, or nothing in it.
+
+    Columns: serial and address; model, order and image_sha256 if need be. Raises ConfigError, with the line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            orders = list(_rows(csv.DictReader(file, strict=True), path, default))
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise ConfigError(f"{path}: {e}, want a CSV file with the columns serial and address") from e
+    return unique(orders, str(path))
+
+
+def _rows(reader: "csv.DictReader[str]", path: Path, default: Order) -> Iterator[Order]:
+    names = reader.fieldnames or []
+    if not {"serial", "address"} <= set(names) or not set(names) <= set(COLUMNS) or len(set(names)) != len(names):
+        raise ConfigError(
+            f"{path}: got the columns {', '.join(names)}, want serial, address and, if need be, "
+            "model, order, image_sha256"
+        )
+    for row in reader:
+        where = f"{path}: line {reader.line_num}"
+        if None in row or None in row.values():
+            raise ConfigError(f"{where}: got another number of columns than the first line has")
+        if reader.line_num > MOST_UNITS + 1:
+            raise ConfigError(f"{where}: want at most {MOST_UNITS} units")
+        said = {name: row.get(name, "").strip() or getattr(default, name) for name in COLUMNS}
+        yield make_order(said, operator=default.operator, where=where)
+
+
+def make_order(said: Mapping[str, str], *, operator: str, where: str) -> Order:
+    """Return an order from plain texts. Raises ConfigError."""
+    try:
+        checked_serial(said["serial"])
+    except ValueError as e:
+        raise ConfigError(f"{where}: serial: {e}") from e
+    lacking = [name for name in COLUMNS if not said[name]]
+    if lacking:
+        raise ConfigError(f"{where}: {lacking[0]}: got nothing, want it here, as an option or in station.toml")
+    digest = said["image_sha256"]
+    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+        raise ConfigError(f"{where}: image_sha256: got {digest[:70]!r}, want 64 hexadecimal digits")
+    return Order(operator=operator, **said)
+
+
+def unique(orders: Sequence[Order], where: str) -> list[Order]:
+    """Return the orders, if each serial and each address is there once. Raises ConfigError."""
+    for name in ("serial", "address"):
+        seen: set[str] = set()
+        for order in orders:
+            value = getattr(order, name)
+            if value.casefold() in seen:
+                raise ConfigError(f"{where}: {name}: got {value} twice, want each unit once")
+            seen.add(value.casefold())
+    return list(orders)

@@ -1,0 +1,1 @@
+"""The attestation service: asks each gateway what state it is in, appraises the answer, and tells the ledger."""

@@ -1,0 +1,402 @@
+"""provisioning/cli: what a person at the factory is told, by which exit code; and that the docs name every command."""
+
+import contextlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from cryptography import x509
+
+from provisioning.ca import Authority
+from provisioning.cli import provision, run
+from provisioning.cli.revoking import REASONS
+from provisioning.registrar import Place
+from tests.authorities import MODEL, NAME, PASSWORD, UNLOCK, enrol, new_key, request
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@dataclass
+class Said:
+    """What a command said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Shell:
+    """Runs commands in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str | Path) -> Said:
+        """Run `provision ARGUMENTS`."""
+        code = run([str(argument) for argument in arguments])
+        said = self._capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    def done(self, *arguments: str | Path) -> str:
+        """Run a command that succeeds; return what it said."""
+        said = self(*arguments)
+        assert said.code == 0, said
+        return said.out
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the file with the password of all keys."""
+    path = tmp_path_factory.mktemp("words") / "word"
+    path.write_text(f"{PASSWORD}\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory, words: Path) -> Path:
+    """Give a factory's authorities, made by the command."""
+    folder = tmp_path_factory.mktemp("ca") / "ca"
+    both = ["--unlock", str(words), "--root-unlock", str(words)]
+    assert run(["ca", "init", str(folder), "--name", NAME, *both]) == 0
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, shell: Shell) -> Path:
+    """Give a registrar's folder with the units WS-1 and WS-2, enrolled."""
+    folder = tmp_path / "registrar"
+    shell.done("registrar", "init", "--registrar", folder, "--name", "acme")
+    own = Place.read(folder)
+    registrar = own.open()
+    for serial in ("WS-1", "WS-2"):
+        enrol(registrar, serial, signer=own.signer)
+    registrar.close()
+    return folder
+
+
+def asking(path: Path) -> Path:
+    """Write a request; return its file."""
+    path.write_bytes(request(new_key()))
+    return path
+
+
+# ---- the command itself
+
+
+def commands(
+    group: click.Group = provision, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield every command with its name, groups' commands too."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands())
+
+
+def parsed(words: list[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the command and its parameters, as click reads them. Raises click.ClickException."""
+    command: click.Command | None = provision
+    path: list[str] = []
+    while isinstance(command, click.Group):
+        if not words:
+            raise click.UsageError(f"no command behind {path}")
+        with click.Context(command) as context:  # as click finds it: a group may have a command for short
+            name, command, words = command.resolve_command(context, words)
+        path.append(str(name))
+    assert command is not None
+    return tuple(path), command.make_context(" ".join(path), list(words)).params
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_each_command_has_a_help_text_with_examples_that_hold(shell: Shell, path: tuple[str, ...]) -> None:
+    said = shell(*path, "--help")
+    assert (said.code, said.err) == (0, "")
+    assert f"Usage: provision {' '.join(path)} " in said.out
+    examples = re.findall(r"(?:Example: | {11})(provision .+)", said.out)
+    assert examples, said.out
+    for example in examples:
+        assert parsed(shlex.split(example)[1:])[0] == path
+
+
+def test_the_first_help_text_names_every_command(shell: Shell) -> None:
+    said = shell("--help")
+    assert all(re.search(rf"^  {name} ", said.out, re.MULTILINE) for name in provision.commands)
+
+
+def test_the_program_and_the_module_are_the_command() -> None:
+    for command in ([BIN / "provision"], [sys.executable, "-m", "provisioning.cli"]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout[:18]) == (0, "provision, version")
+
+
+@pytest.mark.parametrize("arguments", [[], ["tomorrow"], ["ca"], ["ca", "init"], ["onboard", "WS-1"]])
+def test_arguments_that_make_no_sense_exit_with_2(shell: Shell, arguments: list[str]) -> None:
+    said = shell(*arguments)
+    assert (said.code, said.out) == (2, "")
+    assert "Usage: provision" in said.err
+
+
+# ---- the authorities
+
+
+def test_passwords_come_from_a_file_or_the_environment_and_never_from_an_argument(
+    shell: Shell, ca: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any, and without a terminal, the command says which it wants."""
+    for name in ("WATTSEAL_CA_UNLOCK", "WATTSEAL_CA_UNLOCK_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for command in COMMANDS.values():
+        assert not {option for one in command.params for option in one.opts} & {"--password", "--pin"}
+    with (tmp_path / "empty").open("w+") as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        said = shell("ca", "crl", ca / "operation")
+    assert (said.code, said.out) == (2, "")
+    assert "want --unlock FILE, WATTSEAL_CA_UNLOCK or WATTSEAL_CA_UNLOCK_FILE" in said.err
+    monkeypatch.setenv("WATTSEAL_CA_UNLOCK", "wrong horse battery")
+    said = shell("ca", "crl", ca / "operation")
+    assert (said.code, "password is wrong" in said.err) == (2, True)
+    assert "wrong horse" not in said.err
+    monkeypatch.setenv("WATTSEAL_CA_UNLOCK", PASSWORD)
+    assert "list" in shell.done("ca", "crl", ca / "operation")
+
+
+def test_certificates_are_issued_shown_and_revoked(shell: Shell, ca: Path, words: Path, tmp_path: Path) -> None:
+    unlock = ("--unlock", words)
+    body, out = asking(tmp_path / "gw1.csr"), tmp_path / "gw1.pem"
+    shell.done("ca", "issue-client", ca / "operation", body, "--gateway", "gw1", "--hours", "2", "--out", out, *unlock)
+    chain = x509.load_pem_x509_certificates(out.read_bytes())
+    assert [one.subject.rfc4514_string() for one in chain] == ["CN=gw1", f"CN={NAME} Operation CA,O={NAME}"]
+    served = tmp_path / "broker.pem"
+    hosts = ("--host", "broker.example", "--host", "192.0.2.7")
+    shell.done("ca", "issue-server", ca / "operation", body, *hosts, "--days", "9", "--out", served, *unlock)
+    enrolling = tmp_path / "enrol.pem"
+    asks = ("--gateway", "gw1", "--enrol", "--out", enrolling, *unlock)
+    shell.done("ca", "issue-client", ca / "operation", body, *asks)
+    assert x509.load_pem_x509_certificates(enrolling.read_bytes())[0].subject.rfc4514_string() == "CN=enrol_gw1"
+    told = json.loads(shell.done("ca", "show", ca / "operation", "--subject", "gw1", "--json"))
+    assert [(one["kind"], one["revoked"]) for one in told["issued"]] == [("ldevid", None), ("enrol", None)]
+    gone = ("--certificate", f"{chain[0].serial_number:x}", "--reason", "superseded")
+    assert "revoked" in shell.done("ca", "revoke", ca / "operation", *gone, *unlock)
+    assert "1 certificates of gw1" in shell.done(
+        "ca", "revoke", ca / "operation", "--subject", "gw1", "--reason", "keyCompromise", *unlock
+    )
+    assert "(superseded)" in shell.done("ca", "show", ca / "operation", "--subject", "gw1")
+    lists = tmp_path / "crl.pem"
+    shell.done("ca", "crl", ca / "operation", "--days", "3", "--out", lists, *unlock)
+    assert lists.read_text().count("BEGIN X509 CRL") == 2, "the authority's and the root's"
+    assert chain[0].serial_number in [one.serial_number for one in x509.load_pem_x509_crl(lists.read_bytes())]
+
+
+def test_the_broker_is_told_of_a_new_list(shell: Shell, ca: Path, words: Path, tmp_path: Path) -> None:
+    """By SIGHUP to its process; a process that is not there is said."""
+    listening = "import signal; signal.signal(signal.SIGHUP, lambda *_: exit(7)); print(flush=True); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", listening], stdout=subprocess.PIPE) as broker:
+        assert broker.stdout is not None
+        broker.stdout.readline()
+        arguments = ("--out", tmp_path / "crl.pem", "--reload-pid", str(broker.pid), "--unlock", words)
+        shell.done("ca", "crl", ca / "operation", *arguments)
+        assert broker.wait(10) == 7
+    said = shell("ca", "crl", ca / "operation", *arguments)
+    assert (said.code, "want the broker's process" in said.err) == (2, True)
+
+
+def test_the_root_signs_where_it_is_kept(shell: Shell, words: Path, tmp_path: Path) -> None:
+    """The three steps of a ceremony, as docs/authority.md has them."""
+    root, here = tmp_path / "root", tmp_path / "operation"
+    own = ("--root-unlock", words)
+    assert "Keep" in shell("ca", "init", root, "--name", NAME, "--root", *own).err
+    said = shell.done("ca", "init", here, "--name", NAME, "--issuing", "operation", "--unlock", words)
+    assert "take it to the root" in said
+    answer = tmp_path / "answer.pem"
+    shell.done("ca", "sign", root, here / "ca.csr", "--role", "operation", "--out", answer, *own)
+    assert "ready" in shell.done("ca", "accept", here, answer, "--unlock", words)
+    assert json.loads(shell.done("ca", "show", here, "--json"))["role"] == "operation"
+    at_once = ("--issuing", "devices", "--signed-by", root, "--unlock", words)
+    shell.done("ca", "init", tmp_path / "devices", "--name", NAME, *at_once, *own)
+    assert shell("ca", "init", tmp_path / "x", "--name", NAME, "--root", "--issuing", "devices").code == 2
+    assert shell("ca", "init", root, "--name", NAME, "--root", *own).code == 2
+
+
+def test_the_reasons_are_those_of_the_authority() -> None:
+    from provisioning.ca import REASONS as ALL  # noqa: PLC0415
+
+    assert set(REASONS) <= set(ALL)
+
+
+# ---- a unit's life
+
+
+def test_a_unit_is_onboarded_transferred_and_its_old_certificates_end(
+    shell: Shell, ca: Path, place: Path, words: Path
+) -> None:
+    at, both = ("--registrar", place), ("--registrar", place, "--ca", ca, "--unlock", words)
+    assert "onboarded" in shell.done("onboard", "WS-1", "--owner", "Acme", "--gateway", "gwt", *at)
+    operation = Authority.open(ca / "operation", unlock=UNLOCK)
+    operation.issue_ldevid(request(new_key()), gateway="gwt", hours=1)
+    to = ("transfer", "WS-1", "--owner", "Beta", "--gateway", "gwu")
+    dry = shell.done(*to, "--dry-run", *both)
+    assert "would go from Acme to Beta, as gwu" in dry
+    assert "would revoke ldevid" in dry
+    assert operation.issued(subject="gwt")[0].revoked_s is None
+    assert "1 certificates of gwt revoked" in shell.done(*to, *both)
+    shown = json.loads(shell.done("show", "WS-1", "--json", *at))
+    assert (shown["owner"], shown["gateway"], shown["state"]) == ("Beta", "gwu", "onboarded")
+    operation.issue_ldevid(request(new_key()), gateway="gwu", hours=1)
+    shell.done(*to, *both)
+    assert operation.issued(subject="gwu")[0].revoked_s is None, "the command again takes nothing from the new owner"
+    shell.done("onboard", "WS-2", "--owner", "Acme", "--gateway", "gwt", *at)
+    said = shell("transfer", "WS-1", "--owner", "Gamma", "--gateway", "gwt", *both)
+    assert (said.code, "another unit is gwt" in said.err) == (1, True)
+    assert operation.issued(subject="gwu")[0].revoked_s is None, "what is refused takes nothing from anyone"
+
+
+def test_a_revoked_unit_is_in_both_lists(shell: Shell, ca: Path, place: Path, words: Path) -> None:
+    at, both = ("--registrar", place), ("--registrar", place, "--ca", ca, "--unlock", words)
+    shell.done("onboard", "WS-1", "--owner", "Acme", "--gateway", "gwr", *at)
+    devices = Authority.open(ca / "devices", unlock=UNLOCK)
+    operation = Authority.open(ca / "operation", unlock=UNLOCK)
+    ak = x509.load_der_x509_certificate(devices.issue_ak(new_key().public_key(), serial="WS-1", model=MODEL))
+    ldevid = x509.load_der_x509_certificate(operation.issue_ldevid(request(new_key()), gateway="gwr", hours=1))
+    command = ("revoke", "WS-1", "--reason", "keyCompromise")
+    assert "would revoke ak" in shell.done(*command, "--dry-run", *both)
+    assert json.loads(shell.done("show", "WS-1", "--json", *at))["state"] == "onboarded"
+    said = shell.done(*command, *both)
+    assert "WS-1: revoked (keyCompromise)" in said
+    for authority, certificate in ((devices, ak), (operation, ldevid)):
+        listed = x509.load_pem_x509_crl((authority.folder / "crl.pem").read_bytes())
+        assert listed.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+    assert shell.done(*command, *both).count("0 certificates") == 2, "it may be said again"
+
+
+def test_a_decommissioned_unit_stays_as_a_tombstone_and_takes_nothing_from_its_successor(
+    shell: Shell, ca: Path, place: Path, words: Path
+) -> None:
+    at, both = ("--registrar", place), ("--registrar", place, "--ca", ca, "--unlock", words)
+    shell.done("onboard", "WS-1", "--owner", "Acme", "--gateway", "gwd", *at)
+    assert "would end" in shell.done("decommission", "WS-1", "--dry-run", *both)
+    assert "WS-1: decommissioned" in shell.done("decommission", "WS-1", *both)
+    shell.done("onboard", "WS-2", "--owner", "Acme", "--gateway", "gwd", *at)
+    operation = Authority.open(ca / "operation", unlock=UNLOCK)
+    operation.issue_ldevid(request(new_key()), gateway="gwd", hours=1)
+    shell.done("decommission", "WS-1", *both)
+    assert operation.issued(subject="gwd")[0].revoked_s is None, "gwd is WS-2 by now"
+    said = shell("onboard", "WS-1", "--owner", "Acme", "--gateway", "gwx", *at)
+    assert (said.code, said.err.count("\n")) == (1, 1)
+    assert "decommissioned" in said.err
+    lines = shell.done("units", *at).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["WS-1", "WS-2"]
+    found = json.loads(shell.done("units", "--state", "decommissioned", "--json", *at))
+    assert [unit["serial"] for unit in found] == ["WS-1"]
+
+
+def test_a_wrong_password_changes_nothing_and_a_missing_authority_is_said(
+    shell: Shell, ca: Path, place: Path, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("wrong horse battery\n")
+    wrong.chmod(0o600)
+    at = ("--registrar", place)
+    command = ("revoke", "WS-1", "--reason", "superseded", *at)
+    assert shell(*command, "--ca", ca, "--unlock", wrong).code == 2
+    assert "enrolled" in shell.done("show", "WS-1", *at)
+    said = shell.done(*command, "--ca", tmp_path / "elsewhere")
+    assert "Do there: provision ca revoke devices --subject WS-1 --reason superseded" in said
+
+
+# ---- the registrar
+
+
+def test_the_registrar_is_verified_exported_checked_and_rebuilt(shell: Shell, place: Path, tmp_path: Path) -> None:
+    at = ("--registrar", place)
+    note, out = tmp_path / "today.checkpoint", tmp_path / "WS-1"
+    assert "OK: 2 units" in shell.done("registrar", "verify", "--checkpoint", note, *at)
+    assert json.loads(shell.done("registrar", "verify", "--since", note, "--json", *at))["units"] == 2
+    shell.done("registrar", "export", "WS-1", "--out", out, *at)
+    assert sorted(path.name for path in out.iterdir()) == ["birth.leaf", "birth.note", "birth.tlog-proof"]
+    key = ("--key", place / "factory.vkey")
+    assert f"WS-1: OK: {MODEL}, order O-1" in shell.done("registrar", "check", out, *key)
+    (out / "birth.note").write_bytes((out / "birth.note").read_bytes().replace(b"ann", b"bob"))
+    assert shell("registrar", "check", out, *key).code == 1
+    (place / "registrar.sqlite").unlink()
+    for rest in ("-wal", "-shm"):
+        (place / f"registrar.sqlite{rest}").unlink(missing_ok=True)
+    assert "rebuilt from 7 leaves" in shell.done("registrar", "rebuild", *at)
+    assert "OK: 2 units" in shell.done("registrar", "verify", *at)
+
+
+def test_a_folder_without_a_registrar_and_an_unknown_unit_are_one_line(
+    shell: Shell, place: Path, tmp_path: Path
+) -> None:
+    said = shell("units", "--registrar", tmp_path / "nowhere")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "want a registrar's file: provision registrar init" in said.err
+    said = shell("show", "WS-9", "--registrar", place)
+    assert (said.code, said.err) == (1, "provision: unit WS-9: there is none of this serial\n")
+
+
+# ---- the docs
+
+
+def fenced(page: Path) -> list[str]:
+    """Return the commands of a page's sh blocks, as whole lines."""
+    said = page.read_text("utf-8").replace("\\\n", " ")  # a line that goes on is one
+    blocks = re.findall(r"^```sh\n(.*?)^```", said, re.DOTALL | re.MULTILINE)
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+    return [line for line in lines if line.startswith("provision ")]
+
+
+def inline(page: Path) -> list[str]:
+    """Return the `provision ...` spans of a page's text and tables."""
+    said = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"`(provision [^`]+)`", said)
+
+
+FENCED = [(page.name, line) for page in PAGES for line in fenced(page)]
+INLINE = [(page.name, line) for page in PAGES for line in inline(page)]
+
+
+@pytest.mark.parametrize(("page", "line"), FENCED, ids=[f"{page}: {line}" for page, line in FENCED])
+def test_a_command_that_the_docs_show_can_be_given(page: str, line: str) -> None:
+    """With these options and arguments, whole."""
+    assert parsed(shlex.split(line)[1:]), page
+
+
+@pytest.mark.parametrize(("page", "line"), INLINE, ids=[f"{page}: {line}" for page, line in INLINE])
+def test_a_command_that_the_docs_mention_exists(page: str, line: str) -> None:
+    """Its options, too; arguments may be left out in running text, and a group may stand for its commands."""
+    words_ = shlex.split(line)[1:]
+    assert words_, page
+    if len(words_) == 1 and isinstance(provision.commands.get(words_[0]), click.Group):
+        return
+    with contextlib.suppress(click.MissingParameter):
+        parsed(words_)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_the_docs_name_every_command_and_option(path: tuple[str, ...]) -> None:
+    """On the pages that show or mention the command; --json and --help are the same everywhere, and in README."""
+    pages = [page for page in PAGES if re.search(rf"\bprovision {' '.join(path)}\b", page.read_text("utf-8"))]
+    assert pages, f"no page names provision {' '.join(path)}"
+    said = "".join(page.read_text("utf-8") for page in pages)
+    options = {option for one in COMMANDS[path].params for option in one.opts if option.startswith("--")}
+    assert not [option for option in sorted(options) if f"{option}" not in said], pages

@@ -39,6 +39,7 @@ def test_a_drifted_gateway_is_kept_whole_and_not_one_figure_rests_on_it_until_it
     """FAILED from the leaf at which it was found so; leaves are kept and receipted; an officer readmits them."""
     hall = site(tmp_path)
     hall.run(3)
+    hall.appraised()
     assert hall.counted == 3
     failed_at = hall.size()
     hall.appraised("contraindicated")
@@ -52,10 +53,36 @@ def test_a_drifted_gateway_is_kept_whole_and_not_one_figure_rests_on_it_until_it
     same_when_rebuilt(hall)
 
 
+def test_a_bad_result_reaches_back_to_what_the_last_good_one_vouched_for(tmp_path: Path) -> None:
+    """Nobody knows when between the two it went wrong; so after a restart of the ledger, too; and in its epoch alone."""
+    hall = site(tmp_path)
+    hall.run(2)
+    hall.appraised()
+    vouched = hall.size()
+    hall.run(3)
+    assert hall.counted == 5
+    hall.restart()
+    hall.appraised("contraindicated")
+    assert (hall.state, hall.standing.first, hall.standing.size) == (State.FAILED, vouched, hall.size())
+    assert (hall.counted, hall.quarantined) == (2, 3)
+    same_when_rebuilt(hall)
+    began = hall.size()
+    hall.boot()
+    hall.run(2)
+    hall.appraised("contraindicated")
+    assert hall.standing.first >= began
+    hall.appraised()
+    hall.run(1)
+    assert (hall.state, hall.quarantined) == (State.TRUSTED, 5)
+    assert hall.counted == 8  # over the hole the meter's own count, between leaves that are affirmed
+    same_when_rebuilt(hall)
+
+
 def test_a_good_result_ends_a_failure_without_a_person_and_its_leaves_stay_in_quarantine(tmp_path: Path) -> None:
     """Recovery is from the size at that moment on; the energy of the hole is the difference over it, spread."""
     hall = site(tmp_path)
     hall.run(3)
+    hall.appraised()
     hall.appraised("contraindicated")
     hall.run(4)
     hall.appraised()
@@ -92,6 +119,7 @@ def test_a_restarted_gateway_waits_for_a_result_of_its_new_epoch_from_that_leaf_
 def test_a_restart_does_not_wash_the_failure_before_it(tmp_path: Path) -> None:
     """A good result of the new epoch reaches back to its own leaf and no further."""
     hall = site(tmp_path)
+    hall.appraised()
     hall.appraised("contraindicated")
     hall.run(3)
     began = hall.boot()
@@ -270,6 +298,7 @@ def test_a_pinned_gateway_is_unattested_and_counts(tmp_path: Path) -> None:
 def test_each_transition_is_an_event_and_each_state_is_counted(tmp_path: Path) -> None:
     """Sealed beside the standing, once."""
     hall = site(tmp_path)
+    hall.appraised()
     hall.appraised("contraindicated")
     hall.run(2)
     said = [leaf.body["about"]["state"] for leaf in hall.own("event") if leaf.body["what"] == "gateway.standing"]

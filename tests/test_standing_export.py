@@ -27,6 +27,7 @@ def hall(tmp_path: Path) -> Site:
     """Give a site that drifted for four minutes, whose first two an officer has readmitted, and that recovered."""
     made = site(tmp_path, memory=False)
     made.run(3)
+    made.appraised()
     made.appraised("contraindicated")
     made.run(4)
     made.appraised()

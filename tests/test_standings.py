@@ -76,6 +76,11 @@ def test_each_standing_holds_from_its_first_leaf_to_the_next_ones() -> None:
     assert held.why("gw1", 7) == "FAILED: why"
 
 
+def test_a_bad_result_reaches_back_over_what_was_trusted_in_its_epoch() -> None:
+    """To the size of the log that the last good one was about."""
+    assert affirmed(of(standing(State.TRUSTED, 0), standing(State.FAILED, 3, 9)), 10) == "+++-------"
+
+
 def test_a_good_result_reaches_back_over_what_only_waited() -> None:
     """PENDING, STALE and UNREACHABLE, of its epoch."""
     waited = [standing(State.PENDING, 0), standing(State.UNREACHABLE, 3), standing(State.STALE, 5)]
@@ -93,7 +98,8 @@ def test_a_good_result_reaches_back_over_what_only_waited() -> None:
         ([standing(State.PENDING, 0)], standing(State.TRUSTED, 0, 9, epoch=2)),
         ([standing(State.PENDING, 4)], standing(State.TRUSTED, 0, 9)),
         ([standing(State.TRUSTED, 4)], standing(State.TRUSTED, 2, 9)),
-        ([standing(State.TRUSTED, 4)], standing(State.FAILED, 4, 9)),
+        ([standing(State.TRUSTED, 4)], standing(State.FAILED, 3, 9)),
+        ([standing(State.TRUSTED, 0), standing(State.PENDING, 5, epoch=2)], standing(State.FAILED, 4, 9, epoch=2)),
         ([standing(State.TRUSTED, 4)], standing(State.PENDING, 5, 9)),
         ([standing(State.PENDING, 0, 9)], standing(State.STALE, 5, 8)),
         ([], standing(State.TRUSTED, 0, 9)),

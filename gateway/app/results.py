@@ -34,12 +34,14 @@ class Heard:
     """What was heard of a gateway. issued_s: of the newest result ever taken. verified_ns: when it was last good.
 
     newest, good: results that held when they were read; None for none, or none that still does.
+    proven: the epoch and the size of its log that the newest good result was about: nobody vouches for what is later.
     """
 
     issued_s: int = 0
     verified_ns: int | None = None
     newest: Told | None = None
     good: Told | None = None
+    proven: tuple[int, int] = (0, 0)
 
     def take(self, told: Told) -> "Heard":
         """Return what is known with a newer result. Raises TrustError for one that is not newer."""
@@ -49,7 +51,8 @@ class Heard:
         if result.status != GOOD:
             return replace(self, issued_s=result.issued_s, newest=told)
         verified_ns = max(self.verified_ns or 0, result.issued_s * _SECOND_NS)
-        return Heard(issued_s=result.issued_s, verified_ns=verified_ns, newest=told, good=told)
+        proven = (result.epoch, result.log_size)
+        return Heard(issued_s=result.issued_s, verified_ns=verified_ns, newest=told, good=told, proven=proven)
 
     def of_epoch(self, epoch: int) -> "Heard":
         """Return what still says something when another epoch begins: not that an earlier one did not answer."""
@@ -64,7 +67,7 @@ def folder_of(state: Path) -> Path:
 
 def write(state: Path, gateway: str, heard: Heard) -> None:
     """Write down what was heard. Raises OSError."""
-    said: dict[str, Any] = {"issued_s": heard.issued_s, "verified_ns": heard.verified_ns}
+    said: dict[str, Any] = {"issued_s": heard.issued_s, "verified_ns": heard.verified_ns, "proven": heard.proven}
     said |= {name: None if told is None else told.token for name, told in _tokens(heard).items()}
     folder_of(state).mkdir(exist_ok=True)
     path = folder_of(state) / f"{gateway}.json"
@@ -78,13 +81,14 @@ def read(state: Path, gateway: str, verify: Verify | None = None) -> Heard:
     try:
         said = json.loads((folder_of(state) / f"{gateway}.json").read_bytes()[:_MOST_BYTES])
         issued_s, verified_ns = int(said["issued_s"]), said["verified_ns"]
+        epoch, size = map(int, said["proven"])
         tokens = [said["newest"], said["good"]]
     except (OSError, ValueError, KeyError, TypeError):
         return Heard()
     newest, good = (None if verify is None or token is None else _held(str(token), verify) for token in tokens)
     if type(verified_ns) is not int:
         verified_ns = None
-    return Heard(issued_s=issued_s, verified_ns=verified_ns, newest=newest, good=good)
+    return Heard(issued_s=issued_s, verified_ns=verified_ns, newest=newest, good=good, proven=(epoch, size))
 
 
 def _tokens(heard: Heard) -> dict[str, Told | None]:

@@ -6,7 +6,8 @@ another epoch, its leaves wait for a result of that epoch, whether that is seale
 start of a device never covers the next.
 
 The ledger and whoever verifies an export offline refuse the same: a good result that reaches back over FAILED leaves or
-another epoch's, and a decision that is not newer than those on the same leaves (a replay).
+another epoch's, a bad one that reaches over another epoch's, and a decision that is not newer than those on the same
+leaves (a replay).
 """
 
 from bisect import bisect_right
@@ -199,12 +200,14 @@ def _check(held: _Gateway, standing: Standing) -> None:
         raise TrustError(f"standing: size: got {standing.size}, after one of {newest.size}")
     if standing.first == standing.size:
         return
-    if standing.state is State.PENDING:
+    if standing.state is not State.PENDING and held.held and standing.first < held.held[0].first:
+        raise TrustError("standing: reaches back over leaves from before the first standing")
+    if standing.state is State.FAILED and newest is not None:
+        over = [one for one in _over(held, standing) if one.epoch != standing.epoch]
+    elif standing.state is State.PENDING:
         over = [one for one in _over(held, standing) if one.epoch == standing.epoch]
     elif standing.state is State.TRUSTED and newest is not None:
         over = [one for one in _over(held, standing) if not (one.state.is_waiting and one.epoch == standing.epoch)]
-        if standing.first < held.held[0].first:
-            raise TrustError("standing: reaches back over leaves from before the first standing")
     else:
         raise TrustError(f"standing: {standing.state} reaches back over leaves {standing.first}..{standing.size - 1}")
     if over:

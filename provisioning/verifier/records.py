@@ -113,7 +113,7 @@ def judged(record: Record, verified: VerifiedEvidence, appraisal: Appraisal, now
         return Outcome(record=failed, status="contraindicated", nonce=claims.nonce, about=about, vector=_PUT_BACK)
     is_good = appraisal.status in AFFIRMED
     found = _turned(record, State.TRUSTED if is_good else State.FAILED, appraisal.reason, now_s)
-    found = replace(found, marks=marks, verified_s=now_s if is_good else record.verified_s)
+    found = replace(found, marks=marks, verified_s=found.told_s if is_good else record.verified_s)
     return Outcome(
         record=found,
         status=appraisal.status,
@@ -162,4 +162,5 @@ def _put_back(before: Marks, now: Marks) -> Iterator[str]:
 def _turned(record: Record, state: State, reason: str, now_s: int) -> Record:
     since_s = record.since_s if record.state is state else now_s
     shown = "".join(c if c.isprintable() else "?" for c in reason[:_MOST_WHY])
-    return replace(record, state=state, reason=shown, since_s=since_s, told_s=now_s)
+    # A result is newer than the one before it, also within one second, or its ledger would take it for a replay.
+    return replace(record, state=state, reason=shown, since_s=since_s, told_s=max(now_s, record.told_s + 1))

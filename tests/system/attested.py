@@ -60,8 +60,8 @@ device_ca = "roots.pem"
 crl = "device-crl.pem"
 reference = "reference.toml"
 ledger = "wattseal-ledger/{ledger}"
-period_s = 3
-deadline_s = 2.5
+period_s = 4
+deadline_s = 3.5
 result_s = 12
 
 [broker]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.app.demo import GATEWAY
+from gateway.app.supervisor import wattseal
 from tests.system.attested import SERIAL, Chain, enrolled, running_chain
 from tests.system.site import eventually
 from tests.tpms import make_state, running_tpm
@@ -104,7 +105,7 @@ async def test_a_copied_disk_on_another_tpm_produces_no_acceptable_leaf(tmp_path
             (thief / "gateway.toml").write_text(text)
             copy = Chain(thief, tcti)
             done = subprocess.run(
-                ["timeout", "20", *_wattseal("seal", "gateway.toml")],
+                ["timeout", "20", *wattseal("seal", "gateway.toml")],
                 cwd=thief,
                 capture_output=True,
                 text=True,
@@ -114,9 +115,3 @@ async def test_a_copied_disk_on_another_tpm_produces_no_acceptable_leaf(tmp_path
             assert "attest.chain" in done.stderr
             assert copy.folder != chain.folder
         assert chain.status()["leaves"] == size
-
-
-def _wattseal(*arguments: str) -> list[str]:
-    from gateway.app.supervisor import wattseal
-
-    return wattseal(*arguments)

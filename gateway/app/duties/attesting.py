@@ -7,7 +7,8 @@ is STALE. `warning` is FAILED too: figures rest on what is affirmed, and on noth
 it affirms. FAILED stays until a good result, or another epoch: that a gateway no longer answers is no news then.
 
 A good result reaches back over leaves that only waited for it, at most to the leaf of its own epoch: PCRs are never
-undone without a reset, and a reset begins another epoch.
+undone without a reset, and a reset begins another epoch. A bad one reaches back, too: to the size of the log that the
+last good one was about, as nobody vouches for what came after it.
 """
 
 from collections.abc import Sequence
@@ -205,7 +206,7 @@ class Attesting:
         standings, size = self._desk.facts.standings, self._desk.held(gateway)
         before = standings.newest(gateway)
         if first is None:
-            first = standings.reach(gateway, epoch, size) if state is State.TRUSTED else size
+            first = self._first(gateway, state, epoch, size)
         with self._desk.book.reading() as connection:
             window = window_of(connection, gateway, first, size)
         heard = self._heard.get(gateway)
@@ -230,6 +231,17 @@ class Attesting:
         say = self._log.info if state.is_affirmed else self._log.warning
         say("ledger.standing", **about, epoch=epoch, first=first, size=size)
         return True
+
+    def _first(self, gateway: str, state: State, epoch: int, size: int) -> int:
+        """Return from which leaf on a state holds that was found at this size of the log."""
+        standings = self._desk.facts.standings
+        if state is State.TRUSTED:
+            return standings.reach(gateway, epoch, size)
+        if state is not State.FAILED:
+            return size
+        proven_epoch, proven = self._heard[gateway].proven
+        began = max((index for index, number, _ in standings.epochs(gateway) if number == epoch), default=size)
+        return min(size, max(began, proven if proven_epoch == epoch else 0))
 
     # ---- metrics
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.app.accept import GatewayCopy
-from gateway.app.signedby import Pinned
+from gateway.app.trust.signedby import Pinned
 from gateway.app.verdicts import Committed
 from gateway.codec.bodies import epoch_body, event_body
 from gateway.codec.frames import LeafHash, LogMessage, pack_log

@@ -8,9 +8,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.app.accept import GatewayCopy
-from gateway.app.anchorfiles import LOOK_S, AnchorFiles
 from gateway.app.sealer import Sealer
-from gateway.app.signedby import Attested
+from gateway.app.trust.anchorfiles import LOOK_S, AnchorFiles
+from gateway.app.trust.signedby import Attested
 from gateway.app.verdicts import Committed
 from gateway.codec.frames import pack_log
 from gateway.store.files import RealFiles

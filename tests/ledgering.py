@@ -9,7 +9,8 @@ from typing import Any
 import structlog
 from structlog.testing import CapturingLogger
 
-from gateway.app.ledger import Ledger, LedgerCounts
+from gateway.app.ledger import Ledger
+from gateway.app.ledgercounts import LedgerCounts
 from gateway.app.rebuild import rebuild
 from gateway.carbon.exact import text
 from gateway.clock import WallClock

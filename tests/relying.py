@@ -8,7 +8,7 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.app.duties import Listener
-from gateway.app.officers import drop
+from gateway.app.standing.officers import drop
 from gateway.attest.decision import Ruling, sign_ruling
 from gateway.attest.ear import Result, sign_result
 from gateway.clock import WallClock

@@ -14,8 +14,8 @@ from typing import Any
 
 from cryptography import x509
 
-from gateway.app.enrolee import Enrolee
-from gateway.app.identity import Identity
+from gateway.app.enrolment.enrolee import Enrolee
+from gateway.app.enrolment.identity import Identity
 from gateway.codec.enrol_lines import pack_line, read_line
 from gateway.tlog.note import Signer
 from provisioning.ca.authority import Authority

@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
-from gateway.app.standing_window import window_of
+from gateway.app.standing.window import window_of
 from gateway.app.timezones import Rules, rules_of
 from gateway.attest.decision import Ruling, sign_ruling
 from gateway.carbon.grid.factors import version_of

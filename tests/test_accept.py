@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.app.accept import GatewayCopy
-from gateway.app.signedby import Pinned
+from gateway.app.trust.signedby import Pinned
 from gateway.app.verdicts import Accepted, Gap
 from gateway.codec.frames import pack_log
 from gateway.errors import LogError, TrustError

@@ -54,7 +54,7 @@ def test_a_drifted_gateway_is_kept_whole_and_not_one_figure_rests_on_it_until_it
 
 
 def test_a_bad_result_reaches_back_to_what_the_last_good_one_vouched_for(tmp_path: Path) -> None:
-    """Nobody knows when between the two it went wrong; so after a restart of the ledger, too; and in its epoch alone."""
+    """Nobody knows when between the two it went wrong; also after a restart of the ledger; in its epoch alone."""
     hall = site(tmp_path)
     hall.run(2)
     hall.appraised()

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.app.counts import CollectCounts
 from gateway.app.forwarding import ForwardMetrics
-from gateway.app.ledger import LedgerCounts
+from gateway.app.ledgercounts import LedgerCounts
 from gateway.app.load import template_text
 from gateway.app.sealcounts import SealCounts
 from gateway.config import (

@@ -1,4 +1,4 @@
-"""gateway/app/enrolee.py, gateway/cli/enrol.py: a unit does what is on a short list, and keeps its secrets."""
+"""enrolment/enrolee.py and cli/enrol.py: a unit does what is on a short list, and keeps its secrets."""
 
 import json
 import os
@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.app.enrolee import Enrolee
-from gateway.app.enrolee_lines import hardware_serial, serve
-from gateway.app.identity import GIVEN, Identity
+from gateway.app.enrolment.enrolee import Enrolee
+from gateway.app.enrolment.identity import GIVEN, Identity
+from gateway.app.enrolment.lines import hardware_serial, serve
 from gateway.attest.birth import MAX_BIRTH, Birth, read_birth, sign_birth
 from gateway.codec import enrol_lines as lines
 from gateway.codec.enrol_lines import NONCE_BYTES, pack_line, read_line, to_text

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.app.epochs import Epochs
 from gateway.app.sealer import Sealer
+from gateway.app.trust.epochs import Epochs
 from gateway.app.verdicts import Accepted, Gap
 from gateway.codec.frames import LogMessage, pack_log, unpack_log
 from gateway.codec.leaves import parse

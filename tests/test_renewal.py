@@ -12,9 +12,9 @@ import structlog
 from structlog.testing import CapturingLogger
 
 from gateway.app.channel import connect, listen
-from gateway.app.renewal import RETRY_S, Renewal
 from gateway.app.seal import SealServer
 from gateway.app.sealer import Sealer
+from gateway.app.trust.renewal import RETRY_S, Renewal
 from gateway.codec.frames import LogMessage, pack_log, unpack_leaves
 from gateway.errors import TrustError
 from gateway.store.files import RealFiles

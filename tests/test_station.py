@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gateway.app.identity import ANCHORS, GIVEN
+from gateway.app.enrolment.identity import ANCHORS, GIVEN
 from gateway.attest.birth import read_birth
 from gateway.attest.chain import Anchors, verify_device_chain
 from gateway.codec.enrol_lines import pack_line

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.app.seenepochs import SigningEpoch
-from gateway.app.signedby import SignedBy
+from gateway.app.trust.seenepochs import SigningEpoch
+from gateway.app.trust.signedby import SignedBy
 from gateway.app.verdicts import Accepted, Committed, Gap, Unusable
 from gateway.codec.frames import LeafHash, LogMessage, unpack_log
 from gateway.codec.leaves import Leaf, parse

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from gateway.app.factbook import STANDINGS
 from gateway.app.keys import read_signer
-from gateway.app.seenepochs import Seen
-from gateway.app.signers import pinned_key
+from gateway.app.trust.seenepochs import Seen
+from gateway.app.trust.signers import pinned_key
 from gateway.carbon.audit.evidence import ProvenLeaf
 from gateway.carbon.audit.export import LogPart, build
 from gateway.carbon.audit.form import Subject

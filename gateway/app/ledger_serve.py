@@ -7,7 +7,8 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.app.backoff import attempt
 from gateway.app.duties import Listener
-from gateway.app.ledger import BEAT_S, MOST_MESSAGES, Ledger, LedgerCounts
+from gateway.app.ledger import BEAT_S, MOST_MESSAGES, Ledger
+from gateway.app.ledgercounts import LedgerCounts
 from gateway.app.logs import start_logs
 from gateway.app.metrics import serve_metrics
 from gateway.config import LedgerConfig

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from gateway.app.cycles import CycleBook
 from gateway.app.factbook import OWN, FactBook, leaves_of
-from gateway.app.rejudge import Source, judged_anew, place, rejudge
+from gateway.app.standing.rejudge import Source, judged_anew, place, rejudge
 from gateway.app.verdicts import Committed
 from gateway.carbon.emissions import LineProjector, figures_for
 from gateway.carbon.facts import Facts, Touched, joined

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.app.alerts import cause_words, change_words, read_alerts
 from gateway.app.dual import read_documents, read_match, reading, year_row
 from gateway.app.duties.closing_lines import statement_of
-from gateway.app.states import list_quarantined
+from gateway.app.standing.states import list_quarantined
 from gateway.carbon.exact import text, utc
 from gateway.carbon.figures import Cell
 from gateway.carbon.kpi.dual import NO_INSTRUMENTS, Match

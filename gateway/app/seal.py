@@ -14,8 +14,8 @@ from gateway.app.entry import settle
 from gateway.app.keys import read_signer, read_verifier
 from gateway.app.logs import start_logs
 from gateway.app.metrics import serve_metrics
-from gateway.app.renewal import Renewal
 from gateway.app.sealer import Sealer
+from gateway.app.trust.renewal import Renewal
 from gateway.codec.frames import MAX_LOG_MESSAGE, Message, pack_leaves
 from gateway.config import GatewayConfig
 from gateway.config.sections import AttestSection

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.app.agentkeys import advanced, verified
-from gateway.app.epochs import Binder, Epoch, Epochs
 from gateway.app.heads import MOST_LINES, recover
 from gateway.app.room import Room
 from gateway.app.sealcounts import SealCounts
+from gateway.app.trust.epochs import Binder, Epoch, Epochs
 from gateway.clock import WallClock
 from gateway.codec.bodies import event_body
 from gateway.codec.checks import check_body, to_schema

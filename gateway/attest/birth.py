@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.codec.canonical import pack_json
 from gateway.errors import TrustError
 from gateway.tlog.lines import CONTROL, decode_base64
 from gateway.tlog.note import Signer, Verifier, open_note
@@ -63,7 +64,7 @@ class Birth:
         said["golden"] = {str(index): digest.hex() for index, digest in self.golden.items()}
         said["nv_floor"] = {"index": self.nv_index, "value": self.nv_value}
         said["made"] = datetime.fromtimestamp(self.made_s, UTC).strftime(_TIME)
-        return f"{LABEL}\n{json.dumps(said, sort_keys=True, separators=(',', ':'))}\n"
+        return f"{LABEL}\n{pack_json(said).decode()}\n"
 
 
 def sign_birth(birth: Birth, signer: Signer) -> bytes:

@@ -106,8 +106,8 @@ def verify(
              wattseal verify export --device-ca roots.pem --crl crl.pem
              wattseal verify export --device-ca roots.pem --birth birth.note --factory factory.vkey --ek-root maker.pem
     """  # noqa: D301 (click's mark for a block that is not wrapped)
-    from gateway.app.devicetrust import read_device_trust
     from gateway.app.handover import read_export
+    from gateway.app.trust.devicetrust import read_device_trust
     from gateway.carbon.audit.verify import verify as check
 
     keys = None if trust is None else _keys(trust)

@@ -35,9 +35,9 @@ def enrol(identity: Path, image: Path | None, serial_file: Path, tcti: str, *, o
 
     Example: wattseal enrol --image /dev/disk/by-partlabel/rootfs-a
     """
-    from gateway.app.enrolee import Enrolee
-    from gateway.app.enrolee_lines import about, hardware_serial, serve
-    from gateway.app.identity import Identity
+    from gateway.app.enrolment.enrolee import Enrolee
+    from gateway.app.enrolment.identity import Identity
+    from gateway.app.enrolment.lines import about, hardware_serial, serve
     from gateway.tpm import Tpm
 
     kept = Identity(identity)

@@ -30,7 +30,7 @@ def status(file: Path, *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from gateway.app.states import list_states
+    from gateway.app.standing.states import list_states
 
     found = list_states(load_ledger(file))
     if as_json:
@@ -126,7 +126,7 @@ def officer(name: str, out: Path) -> None:
     \b
     Example: wattseal admin officer jane --out jane.key
     """  # noqa: D301 (click's mark for a block that is not wrapped)
-    from gateway.app.officers import make_key
+    from gateway.app.standing.officers import make_key
 
     key = make_key(out, name)
     click.echo(
@@ -147,7 +147,7 @@ def _decide(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    from gateway.app.readmitting import Wanted, concern_of, decide
+    from gateway.app.standing.readmitting import Wanted, concern_of, decide
     from gateway.clock import WallClock
 
     if (leaves is None) == (start_ns is None and end_ns is None):

@@ -117,3 +117,18 @@ def attest_lines(name: str, figures: Mapping[str, Any]) -> Iterator[str]:
     for part in _PARTS:
         found = figures[part]
         yield f"{part:20}{found['p50_us']:10.1f}{found['p99_us']:10.1f}{found['leaves']:10,}"
+
+
+def fleet_lines(name: str, figures: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the case as text."""
+    yield f"{name}: {figures['about']}"
+    used, alone = figures["verifier"], figures["alone"]
+    yield f"  {figures['gateways']:,} gateways in {figures['seconds']:.1f} s: {figures['gateways_per_s']:,.0f} a second"
+    yield (
+        f"  verifier: {used['cpu_ms_per_gateway']:.2f} ms of CPU a gateway; of a known one without MQTT "
+        f"{alone['cpu_ms_per_gateway']:.2f} ms, {alone['gateways_per_cpu_s']:,.0f} a CPU s; {used['rss_mb']:.0f} MB"
+    )
+    yield f"  asked every {figures['period_s']} s, this fleet takes {figures['cores_at_period']:.3f} of a core"
+    troubles = {what: figures[what] for what in ("missed", "refused", "dropped") if figures[what]}
+    if troubles:
+        yield f"  trouble: {troubles}"

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -249,6 +249,7 @@ def _found(fleet: Fleet, seconds: float, before: Usage, after: Usage, metrics: M
     return {
         "seconds": round(seconds, 2),
         "gateways_per_s": round(count / seconds, 1),
+        "period_s": PERIOD_S,
         "cores_at_period": round(cpu_ms / 1e3 * count / PERIOD_S, 4),
         "verifier": {"cpu_ms_per_gateway": round(cpu_ms, 3), "rss_mb": round(after.rss_mb, 1)},
         **{name: metrics[f"wattseal_verifier_{name}_total"] for name in ("missed", "refused", "dropped")},
@@ -290,18 +291,3 @@ async def _running_verifier(folder: Path) -> AsyncIterator[int]:
         with suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
-
-
-def fleet_lines(name: str, figures: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the case as text."""
-    yield f"{name}: {figures['about']}"
-    used, alone = figures["verifier"], figures["alone"]
-    yield f"  {figures['gateways']:,} gateways in {figures['seconds']:.1f} s: {figures['gateways_per_s']:,.0f} a second"
-    yield (
-        f"  verifier: {used['cpu_ms_per_gateway']:.2f} ms of CPU a gateway; of a known one without MQTT "
-        f"{alone['cpu_ms_per_gateway']:.2f} ms, {alone['gateways_per_cpu_s']:,.0f} a CPU s; {used['rss_mb']:.0f} MB"
-    )
-    yield f"  asked every {PERIOD_S} s, this fleet takes {figures['cores_at_period']:.3f} of a core"
-    troubles = {what: figures[what] for what in ("missed", "refused", "dropped") if figures[what]}
-    if troubles:
-        yield f"  trouble: {troubles}"

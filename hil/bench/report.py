@@ -13,8 +13,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from gateway.app.broker import find_mosquitto
-from hil.bench.attest import attest_lines
-from hil.bench.attest_fleet import fleet_lines
+from hil.bench.attest import attest_lines, fleet_lines
 from hil.bench.carbon import carbon_lines
 from hil.bench.enrol import enrol_lines
 

@@ -22,7 +22,8 @@ from gateway.app.collector import Collector
 from gateway.app.counts import CollectCounts
 from gateway.app.fleet import Fleet
 from gateway.app.forwarding import CHUNK_BYTES
-from gateway.app.ledger import Ledger, LedgerCounts
+from gateway.app.ledger import Ledger
+from gateway.app.ledgercounts import LedgerCounts
 from gateway.app.load import template_text
 from gateway.app.outbox import Outbox
 from gateway.app.sealer import Sealer

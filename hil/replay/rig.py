@@ -13,7 +13,8 @@ import structlog
 from gateway.app.contexts import contexts_of
 from gateway.app.devices.modbus import limits_of
 from gateway.app.intervals import LineIntervals
-from gateway.app.ledger import Ledger, LedgerCounts
+from gateway.app.ledger import Ledger
+from gateway.app.ledgercounts import LedgerCounts
 from gateway.app.load import template_text
 from gateway.app.sealer import Sealer
 from gateway.clock import WallClock

@@ -15,8 +15,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gateway.app.enrolee import Enrolee
-from gateway.app.identity import Identity
+from gateway.app.enrolment.enrolee import Enrolee
+from gateway.app.enrolment.identity import Identity
 from gateway.errors import ConfigError
 from gateway.tlog.note import Signer
 from provisioning.ca.folder import make_all

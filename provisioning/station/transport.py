@@ -25,7 +25,7 @@ Connect = Callable[[str], Transport]
 
 
 class Direct:
-    """A unit in this very process: for simulations. answer: of gateway.app.enrolee.Enrolee."""
+    """A unit in this very process: for simulations. answer: of gateway.app.enrolment.enrolee.Enrolee."""
 
     def __init__(self, answer: Callable[[bytes], bytes | None], *, close: Callable[[], None]) -> None:
         self._answer = answer

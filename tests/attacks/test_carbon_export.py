@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from gateway.app.handover import Wish, gather
-from gateway.carbon.audit.evidence import pack_json
 from gateway.carbon.audit.form import LEDGER_CHECKPOINT, LEDGER_LEAVES, MANIFEST, ROWS, pack_manifest
 from gateway.carbon.audit.rows import COLUMNS, lines_of
 from gateway.carbon.audit.verify import verify
 from gateway.carbon.emissions import project
 from gateway.carbon.facts import Facts
 from gateway.codec.bodies import counts_body, document_body, factor_body, statement_body
+from gateway.codec.canonical import pack_json
 from gateway.codec.leaves import CHAINED, parse, seal
 from gateway.errors import GatewayError, TrustError
 from gateway.model import UNTIL_FURTHER_NOTICE_NS, ContextColumn, CountFact, Document, Statement, Told, What

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app.identity import AK_CHAIN, IDEVID_CHAIN
+from gateway.app.enrolment.identity import AK_CHAIN, IDEVID_CHAIN
 from gateway.attest.birth import read_birth
 from gateway.codec.enrol_lines import pack_line, read_line, to_text
 from gateway.errors import LinkError, TrustError

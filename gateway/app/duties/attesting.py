@@ -16,11 +16,11 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.app import results
 from gateway.app.duties.deciding import Deciding
 from gateway.app.duties.duty import Desk
 from gateway.app.keys import read_verifier
-from gateway.app.standing_window import window_of
+from gateway.app.standing import results
+from gateway.app.standing.window import window_of
 from gateway.attest.ear import Result, verify_result
 from gateway.carbon.standings import NEW_EPOCH
 from gateway.codec.bodies import event_body, standing_body

@@ -5,8 +5,8 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.duties.duty import Desk
-from gateway.app.officers import MAX_NOTE, read_officers, waiting
-from gateway.app.standing_window import window_of
+from gateway.app.standing.officers import MAX_NOTE, read_officers, waiting
+from gateway.app.standing.window import window_of
 from gateway.attest.decision import Ruling, verify_ruling
 from gateway.codec.bodies import decision_body, event_body
 from gateway.errors import ConfigError, TrustError

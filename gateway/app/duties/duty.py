@@ -9,7 +9,7 @@ from gateway.model import Factor
 from gateway.store.projections import Projections
 
 if TYPE_CHECKING:
-    from gateway.app.ledger import LedgerCounts
+    from gateway.app.ledgercounts import LedgerCounts
 
 
 class Desk(Protocol):

@@ -4,7 +4,6 @@ A leaf is hashed and proven before it is parsed. What is wrong is named by file 
 """
 
 import contextlib
-import json
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from gateway.carbon.energy import LeafRef
 from gateway.carbon.facts import Facts
 from gateway.carbon.grid.factors import version_of
 from gateway.carbon.grid.table import FactorLeaf
+from gateway.codec.canonical import pack_json, unpack_json
 from gateway.codec.checks import to_schema
 from gateway.codec.leaves import CHAINED, Leaf, parse
 from gateway.codec.ledger_leaves import chain_of, to_context, to_counts, to_document, to_factor
@@ -81,23 +81,6 @@ def naming(where: str, index: int | None = None) -> Iterator[None]:
     except TrustError as e:
         known = e.index if index is None else index
         raise TrustError(f"{where}: {e}", index=known) from e
-
-
-def pack_json(value: Any) -> bytes:
-    """Return the one JSON text of value: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-
-
-def unpack_json(packed: bytes) -> Any:
-    """Return what this JSON says. Raises TrustError unless it is the one text for it: so no key stands twice."""
-    try:
-        value = json.loads(packed)
-        canonical = pack_json(value)
-    except (ValueError, RecursionError) as e:  # ValueError covers bad UTF-8, lone surrogates, NaN and long numbers
-        raise TrustError("this is not canonical JSON") from e
-    if canonical != packed:
-        raise TrustError("this JSON is not canonical: keys sorted, none twice, no spaces")
-    return value
 
 
 def pack_leaves(leaves: Iterable[ProvenLeaf]) -> bytes:

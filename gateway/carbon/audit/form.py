@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.carbon.audit.evidence import GatewayEvidence, LedgerEvidence, pack_json, unpack_json
+from gateway.carbon.audit.evidence import GatewayEvidence, LedgerEvidence
 from gateway.carbon.audit.rows import SCHEMA_VERSION, header, lines_of
 from gateway.carbon.emissions import LineProjector
 from gateway.carbon.exact import utc
 from gateway.carbon.figures import CALC_VERSION, Cell
+from gateway.codec.canonical import pack_json, unpack_json
 from gateway.errors import TrustError
 from gateway.tlog.note import SignatureKind, Verifier
 

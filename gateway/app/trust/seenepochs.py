@@ -1,4 +1,4 @@
-"""What the ledger knows of the epochs of an attested gateway. It stands beside the receipt (app/signedby.py)."""
+"""What the ledger knows of the epochs of an attested gateway. It stands beside the receipt (app/trust/signedby.py)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.app.identity import ANCHORS, GIVEN, MARKER, SERIAL, TLS_KEY, Identity
+from gateway.app.enrolment.identity import ANCHORS, GIVEN, MARKER, SERIAL, TLS_KEY, Identity
 from gateway.attest.credential import Credential
 from gateway.attest.evidence import read_challenge
 from gateway.attest.request import make_request

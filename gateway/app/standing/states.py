@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.app import results
 from gateway.app.dual import reading
 from gateway.app.duties.attesting import NO_RESULT, PINNED
 from gateway.app.factbook import read_standings
+from gateway.app.standing import results
 from gateway.carbon.exact import utc
 from gateway.carbon.standings import Standings
 from gateway.config import LedgerConfig

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from gateway.app.dual import reading
 from gateway.app.keys import read_signer
-from gateway.app.officers import drop
-from gateway.app.rejudge import Source
+from gateway.app.standing.officers import drop
+from gateway.app.standing.rejudge import Source
 from gateway.attest.decision import Ruling, sign_ruling
 from gateway.carbon.emissions import LineProjector
 from gateway.carbon.facts import Facts

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from gateway.app.anchorfiles import AnchorFiles
 from gateway.app.keys import read_verifier
-from gateway.app.signedby import Attested, Pinned, SignedBy
+from gateway.app.trust.anchorfiles import AnchorFiles
+from gateway.app.trust.signedby import Attested, Pinned, SignedBy
 from gateway.config import LedgerConfig
 from gateway.config.ledger import GatewayKeySection
 from gateway.errors import ConfigError

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from gateway.app.anchorfiles import AnchorFiles
-from gateway.app.seenepochs import Seen, SigningEpoch
+from gateway.app.trust.anchorfiles import AnchorFiles
+from gateway.app.trust.seenepochs import Seen, SigningEpoch
 from gateway.attest.chain import Anchors
 from gateway.attest.epoch import BoundKey, is_attested, verify_epoch
 from gateway.codec.checks import check_body

@@ -4,8 +4,8 @@ import asyncio
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.app.epochs import Epoch
 from gateway.app.sealer import Sealer
+from gateway.app.trust.epochs import Epoch
 from gateway.errors import GatewayError
 
 RETRY_S = 60.0

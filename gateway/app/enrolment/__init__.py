@@ -1,0 +1,1 @@
+"""The unit's side of enrolment, and the folder that it leaves behind."""

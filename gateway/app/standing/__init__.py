@@ -1,0 +1,1 @@
+"""What the ledger holds of its gateways' state, and what people decided."""

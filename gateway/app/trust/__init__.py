@@ -1,0 +1,1 @@
+"""Whose signature counts on a gateway's log: keys of a file, epochs that a TPM vouches for."""

@@ -35,7 +35,7 @@ class Clock:
 
 def make_factory(folder: Path) -> tuple[Authority, Authority, Authority]:
     """Make a root, an authority for devices and one for operation, with keys in files."""
-    root, devices, operation = make_all(folder, name=NAME, root_unlock=UNLOCK, unlock=UNLOCK)
+    root, devices, operation = make_all(folder, name=NAME, root_unlock=UNLOCK, unlock=UNLOCK, passes=1)
     return root, devices, operation
 
 

@@ -19,10 +19,10 @@ from gateway.app.enrolment.identity import Identity
 from gateway.codec.enrol_lines import pack_line, read_line
 from gateway.tlog.note import Signer
 from provisioning.ca.authority import Authority
-from provisioning.ca.folder import make_all
+from provisioning.ca.folder import make_all, to_pem
 from provisioning.ca.unlock import Unlock
 from provisioning.registrar.registrar import Registrar
-from provisioning.station.books import Books, pem
+from provisioning.station.books import Books
 from provisioning.station.enrolment import Enrolled
 from provisioning.station.link import Transport
 from provisioning.station.maker import Maker, new_tpm, now, open_tpm, running_tpm
@@ -56,7 +56,7 @@ def make_authority(folder: Path) -> Authority:
 def _first_authority() -> Authority:
     folder = Path(tempfile.mkdtemp(prefix="ws-ca-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return make_all(folder / "ca", name="Test Devices", root_unlock=PASSWORD, unlock=PASSWORD)[1]
+    return make_all(folder / "ca", name="Test Devices", root_unlock=PASSWORD, unlock=PASSWORD, passes=1)[1]
 
 
 def order_of(serial: str, **changes: str) -> Order:
@@ -91,7 +91,7 @@ class Plant:
                 ek_policy=LENIENT,
                 ek_kinds=("rsa2048", "p256", "p384"),
                 anchors={
-                    "device-ca.pem": pem([chain[-1]]),
+                    "device-ca.pem": to_pem([chain[-1]]),
                     "verifier.vkey": VERIFIER.verifier.vkey.encode(),
                     "ledger.vkey": LEDGER.cosigner().verifier.vkey.encode(),
                     "factory.vkey": FACTORY.verifier.vkey.encode(),

@@ -399,7 +399,13 @@ class Story:
             self._stand(State.PENDING, epoch, size)
             return
         state = self.dice.choice((State.TRUSTED, State.TRUSTED, State.FAILED, State.STALE, State.UNREACHABLE))
-        self._stand(state, epoch, standings.reach("gw1", epoch, size) if state is State.TRUSTED else size)
+        first = size
+        if state is State.TRUSTED:
+            first = standings.reach("gw1", epoch, size)
+        elif state is State.FAILED:
+            since = self.dice.choice((0, size, self.dice.randrange(1 + size)))
+            first = standings.reach_failed("gw1", epoch, size, since=since)
+        self._stand(state, epoch, first)
 
     def _stand(self, state: State, epoch: int, first: int) -> None:
         ledger = self.hall.ledger

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.attest.appraisal import CLAIMS, MAX_REASON, STATUSES, appraise, tier, unproven, worded, worst
+from gateway.attest.appraisal import CLAIMS, MAX_REASON, STATUSES, appraise, tier, worded, worst
 from gateway.attest.eventlog import replay
 from gateway.attest.evidence import Counter
 from gateway.attest.references import References
@@ -192,11 +192,6 @@ def test_a_reason_is_printable_on_one_line_and_not_too_long() -> None:
     assert worded("a\nb\x1b[31m\u202ec") == "a?b?[31m?c"
 
 
-def test_evidence_whose_proof_failed_is_contraindicated_with_the_reason() -> None:
-    found = unproven("quote: the signature is wrong", references(release(GOLDEN)))
-    assert (found.status, found.vector) == ("contraindicated", {"instance-identity": 99})
-
-
 def test_tiers_are_those_of_ar4si() -> None:
     """Section 2.3.2: -1..1 none, 2..31 and -32..-2 affirming, to 95 and -96 warning, and the rest."""
     values = {tier(value) for value in (-1, 0, 1)}
@@ -228,7 +223,7 @@ def test_a_device_without_an_event_log_is_judged_by_its_pcrs() -> None:
     assert appraised(references(release(device.pcrs)), device, event_log=b"").status == "affirming"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     event_log=st.binary(max_size=64) | st.binary(max_size=64).map(lambda tail: LOG + tail),
     counters=st.lists(st.tuples(*[st.binary(max_size=40)] * 3), max_size=3),

@@ -16,7 +16,6 @@ from gateway.app.questions import MOST_WAITING, Questions
 from gateway.attest.chain import Anchors
 from gateway.attest.epoch import verify_epoch
 from gateway.attest.evidence import (
-    MAX_CHALLENGE,
     Challenge,
     Counter,
     Evidence,
@@ -26,6 +25,7 @@ from gateway.attest.evidence import (
 )
 from gateway.attest.structures import parse_public
 from gateway.attest.verify import verify_counter
+from gateway.codec.frames import MAX_CHALLENGE
 from gateway.errors import ConfigError, LinkError, TrustError
 from gateway.tlog.note import Signer
 from gateway.tpm import Tpm

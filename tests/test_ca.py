@@ -1,6 +1,9 @@
 """provisioning/ca: what its certificates and lists are, as openssl and our own verifier see them."""
 
+import os
+import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -54,7 +57,7 @@ def factory(tmp_path_factory: pytest.TempPathFactory) -> Factory:
 @pytest.fixture(scope="module")
 def foreign(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Give a root of the same name, that somebody else made."""
-    return make_root(tmp_path_factory.mktemp("foreign") / "root", name=NAME, unlock=UNLOCK)
+    return make_root(tmp_path_factory.mktemp("foreign") / "root", name=NAME, unlock=UNLOCK, passes=1)
 
 
 def loaded(der: bytes) -> x509.Certificate:
@@ -206,6 +209,13 @@ def test_any_damaged_request_is_refused_as_such(data: st.DataObject) -> None:
 _REQUEST = request(new_key())
 
 
+def test_a_request_of_no_version_is_refused_and_stops_no_service() -> None:
+    """A library raises what is no ValueError: it would have ended the verifier, and a station's whole batch."""
+    at = _REQUEST.index(b"\x02\x01\x00") + 2
+    with pytest.raises(TrustError, match="no certificate request"):
+        read_request(_REQUEST[:at] + b"\x01" + _REQUEST[at + 1 :])
+
+
 @pytest.mark.parametrize("gateway", ["", "GW1", "a/b", "#", "+", "gw_1", "x" * 64, "broker", "agents", "gw1\n"])
 def test_a_name_that_could_reach_further_is_refused(factory: Factory, gateway: str) -> None:
     """It becomes a topic level and a line of an access list."""
@@ -288,6 +298,45 @@ def test_a_list_has_a_number_reasons_and_an_issuer_and_is_always_newer(factory: 
     assert timedelta(days=1, hours=23) < until - datetime.now(UTC) <= timedelta(days=2)
 
 
+def test_of_two_lists_made_at_once_the_newer_stays(factory: Factory) -> None:
+    """Else the older one, which lacks the newest revocation, could be written last."""
+    _, _, operation = factory
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: operation.crl(), range(12)))
+    numbers = [number_of(one) for one in made]
+    assert len(set(numbers)) == len(numbers)
+    assert number_of((operation.folder / "crl.pem").read_bytes()) == max(numbers)
+
+
+def number_of(crl: bytes) -> int:
+    return x509.load_pem_x509_crl(crl).extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def test_a_clock_that_was_in_the_future_is_said_and_no_list_of_tomorrow_is_made(tmp_path: Path) -> None:
+    """No peer takes a list that is not valid yet: the broker would refuse everybody, and nobody would know why."""
+    clock = Clock()
+    root = make_root(tmp_path / "root", name=NAME, unlock=UNLOCK, passes=1, now=clock)
+    clock.time += timedelta(days=30)
+    ahead = root.crl()
+    clock.time -= timedelta(days=30)
+    with pytest.raises(ConfigError, match="want the clock set right"):
+        root.crl()
+    assert (tmp_path / "root" / "crl.pem").read_bytes() == ahead
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o000])
+def test_a_list_can_be_read_and_a_key_cannot_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    """The broker is another user; a hardened host has umask 077."""
+    before = os.umask(umask)
+    try:
+        make_root(tmp_path / "root", name=NAME, unlock=UNLOCK, passes=1)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "root").iterdir()}
+    assert (modes["crl.pem"], modes["chain.pem"]) == (0o644, 0o644)
+    assert (modes["ca.key"], modes["issued.sqlite"], modes["crl.turn"]) == (0o600, 0o600, 0o600)
+
+
 def test_a_list_that_ran_out_refuses_everybody(factory: Factory, tmp_path: Path) -> None:
     """That is meant so: who keeps new lists away must not keep a revoked device in."""
     _, _, operation = factory
@@ -300,7 +349,8 @@ def test_a_list_that_ran_out_refuses_everybody(factory: Factory, tmp_path: Path)
 
 def test_an_expired_certificate_is_refused_and_leaves_the_list_later(tmp_path: Path, factory: Factory) -> None:
     clock = Clock()
-    operation = Authority.open(factory[2].folder, unlock=UNLOCK, now=clock)
+    shutil.copytree(factory[2].folder, tmp_path / "operation")  # whose lists are of the future by the end
+    operation = Authority.open(tmp_path / "operation", unlock=UNLOCK, now=clock)
     ldevid = operation.issue_ldevid(request(new_key()), gateway="gw-old", hours=1)
     later = str(now_s() + 7200)
     assert "certificate has expired" in openssl_says(ldevid, operation, tmp_path, "-attime", later)

@@ -1,11 +1,14 @@
 """The docs are tested: commands run, configurations parse, keys and metrics are named."""
 
+import ast
 import dataclasses
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -28,6 +31,8 @@ from gateway.config import (
     templates,
 )
 from gateway.errors import ConfigError
+from provisioning.registrar.place import FILE, make_place
+from provisioning.station.settings import Settings
 from provisioning.verifier import config as verifier
 from provisioning.verifier.desk import VerifierCounts
 
@@ -40,6 +45,28 @@ COUNTS = {"collect": CollectCounts, "seal": SealCounts, "forward": ForwardMetric
 
 def fenced(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def code_of(text: str) -> str:
+    """Return what a page says as code, one piece a line: fenced blocks, and words between backticks."""
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"^```[a-z]*\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return "".join(blocks) + "\n" + "\n".join(re.findall(r"`([^`\n]+)`", prose))
+
+
+def unnamed(names: set[str], text: str) -> list[str]:
+    """Return which of these names a page does not show as code: as a key of a file, or as a word of its own."""
+    code = code_of(text)
+    return sorted(name for name in names if not re.search(_as_key(name), code))
+
+
+def _as_key(name: str) -> str:
+    """Return what finds a key or a table of a file: `key`, `[release.pcrs]`; not the `key` of `desk.key`."""
+    return rf"(?<![\w.-]){name}(?![\w-])|(?<=\.){name}(?=\])"
+
+
+def keys_of(section: type[msgspec.Struct]) -> set[str]:
+    return {field.encode_name for field in msgspec.structs.fields(section)}
 
 
 def metrics_page() -> str:
@@ -121,7 +148,7 @@ def test_the_attestation_page_names_just_the_events_that_the_verifier_logs() -> 
         (sections.CollectSection, "gateway.md"),
         (sections.SealSection, "gateway.md"),
         (sections.AttestSection, "gateway.md"),
-        (sections.BrokerSection, "gateway.md"),
+        (sections.ForwardSection, "gateway.md"),
         (sections.IntervalSection, "gateway.md"),
         (sections.DeviceSection, "gateway.md"),
         (sections.ReportSection, "gateway.md"),
@@ -133,6 +160,9 @@ def test_the_attestation_page_names_just_the_events_that_the_verifier_logs() -> 
         (ledger.LedgerSection, "ledger.md"),
         (verifier.VerifierSection, "attestation.md"),
         (verifier.GatewayDeviceSection, "attestation.md"),
+        (verifier.IssueSection, "attestation.md"),
+        (sections.BrokerSection, "attestation.md"),
+        *((field.type, "provisioning.md") for field in msgspec.structs.fields(Settings)),
         (ledger.GatewayKeySection, "ledger.md"),
         (ledger.RelyingSection, "ledger.md"),
         (feeds.FeedSection, "factors.md"),
@@ -143,9 +173,91 @@ def test_the_attestation_page_names_just_the_events_that_the_verifier_logs() -> 
     ],
 )
 def test_each_key_is_in_the_docs(section: type[msgspec.Struct], page: str) -> None:
-    text = (DOCS / page).read_text(encoding="utf-8")
-    missing = [f.encode_name for f in msgspec.structs.fields(section) if not re.search(rf"\b{f.encode_name}\b", text)]
+    missing = unnamed(keys_of(section), (DOCS / page).read_text(encoding="utf-8"))
     assert not missing, f"docs/{page} does not name {missing}"
+
+
+def test_a_key_that_a_page_no_longer_shows_is_missed() -> None:
+    """Prose does not count, nor does a longer name: `key` in "a key", in `key_in`."""
+    keys = keys_of(verifier.VerifierSection)
+    text = (DOCS / "attestation.md").read_text("utf-8")
+    for key in keys:
+        without = re.sub(_as_key(key), "gone", code_of(text))
+        assert unnamed(keys, f"the {key} is told in prose\n```toml\n{without}\n```\n") == [key]
+
+
+def test_each_key_of_registrar_toml_is_in_the_docs(tmp_path: Path) -> None:
+    make_place(tmp_path / "registrar", name="acme")
+    keys = set(tomllib.loads((tmp_path / "registrar" / FILE).read_text("utf-8")))
+    assert keys
+    assert not unnamed(keys, (DOCS / "lifecycle.md").read_text("utf-8"))
+
+
+class Sources:
+    """What the program's sources say: every text constant, and the events of log lines."""
+
+    def __init__(self) -> None:
+        self.texts: set[str] = set()
+        self.events: set[str] = set()
+        for folder in ("gateway", "provisioning"):
+            for path in (ROOT / folder).rglob("*.py"):
+                for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                        self.texts.add(node.value)
+                    self.events |= set(events_of(node))
+
+
+def events_of(node: ast.AST) -> Iterator[str]:
+    """Yield the events that a call logs: `log.info("seal.ready", ...)`, `say("a.b" if x else "c.d", ...)`."""
+    if not (isinstance(node, ast.Call) and node.args):
+        return
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    if called.lstrip("_") not in {"debug", "info", "warning", "error", "exception", "critical", "say"}:
+        return
+    for one in ast.walk(node.args[0]):
+        if isinstance(one, ast.Constant) and isinstance(one.value, str) and _EVENT.fullmatch(one.value):
+            yield one.value
+
+
+_EVENT = re.compile(r"[a-z]+\.[a-z_]+")
+_LOG_PAGES = ("events.md", "attestation.md")
+
+
+def test_each_log_line_is_in_the_docs_and_none_that_there_is_not() -> None:
+    sources = Sources()
+    rows = [
+        row.split("|")[1]
+        for page in _LOG_PAGES
+        for row in re.findall(r"^\| `[a-z]+\.[a-z_]+`.*$", (DOCS / page).read_text("utf-8"), re.MULTILINE)
+    ]
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    assert {"seal.epoch_kept", "forward.certified", "ledger.standing", "verifier.blind"} <= sources.events
+    assert sorted(sources.events - named) == []
+    assert sorted(named - sources.texts) == []
+
+
+def test_a_log_line_is_found_however_it_is_called() -> None:
+    found = {
+        'self._log.info("seal.ready", size=1)': ["seal.ready"],
+        'say("ledger.standing", state=1)': ["ledger.standing"],
+        'log.warning(\n    "a.b" if x else "c.d", why="no"\n)': ["a.b", "c.d"],
+        'other("seal.ready")': [],
+        'log.error("no event")': [],
+    }
+    for text, events in found.items():
+        assert [event for node in ast.walk(ast.parse(text)) for event in events_of(node)] == events
+
+
+def test_each_metric_that_a_page_names_is_there() -> None:
+    known = set(re.findall(r"`(wattseal_\w+)`", metrics_page()))
+    pages = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+    named = {
+        (page.name, name)
+        for page in pages
+        for name in re.findall(rf"\b(wattseal_(?:{'|'.join(COUNTS)})_[a-z_]+\b)(?!\.\.\.)", page.read_text("utf-8"))
+    }
+    assert len({name for _, name in named}) > 20
+    assert not sorted(one for one in named if one[1] not in known)
 
 
 def test_the_log_page_names_just_the_events_that_are_written() -> None:

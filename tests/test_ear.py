@@ -258,7 +258,7 @@ def test_a_token_that_is_bent_in_any_way_is_refused(data: st.DataObject) -> None
         opened(changed)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=9), st.lists, max_leaves=9))
 def test_any_json_that_the_key_signed_is_a_result_or_a_trust_error(value: Any) -> None:
     for name in ("submods", "iat", "ear.verifier-id", "eat_nonce"):

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.app.enrolment.enrolee import Enrolee
-from gateway.app.enrolment.identity import GIVEN, Identity
+from gateway.app.enrolment.identity import ANCHORS, GIVEN, Identity
 from gateway.app.enrolment.lines import hardware_serial, serve
 from gateway.attest.birth import MAX_BIRTH, Birth, read_birth, sign_birth
 from gateway.codec import enrol_lines as lines
@@ -115,6 +115,31 @@ def test_a_nonce_serves_once(unit: Unit) -> None:
     used = nonce()
     assert "ok" in unit.known().ask("quote", serial="WS-1", nonce=used, pcrs=[0])
     assert "used before" in unit.ask("quote", serial="WS-1", nonce=used, pcrs=[0])["refused"]
+
+
+def test_a_unit_that_was_begun_many_times_takes_fresh_nonces_still(unit: Unit) -> None:
+    """On a serial line one process hears every try of the station."""
+    unit.known()
+    for _ in range(70):
+        assert "ok" in unit.ask("quote", serial="WS-1", nonce=nonce(), pcrs=[0])
+
+
+def test_anchors_that_fit_no_line_are_refused_and_the_unit_goes_on(unit: Unit) -> None:
+    unit.known()
+    empty = dict.fromkeys(ANCHORS)
+    replies = [unit.ask("install", **(empty | {name: to_text(bytes(16_000))})) for name in ANCHORS]
+    assert ["ok" in one for one in replies] == [True, True, True, False]
+    assert "too long" in replies[-1]["refused"]
+    assert "ok" in unit.ask("ak")
+
+
+def test_a_link_in_the_identity_folder_gives_nothing_away(unit: Unit, tmp_path: Path) -> None:
+    """What is installed is read back to the station: it must be the unit's own file."""
+    (tmp_path / "shadow").write_text("root:secret")
+    unit.known().identity.path("ledger.vkey").symlink_to(tmp_path / "shadow")
+    said = unit.ask("install", **dict.fromkeys(ANCHORS))
+    assert "refused" in said
+    assert to_text(b"root:secret") not in json.dumps(said)
 
 
 def test_a_question_that_comes_twice_is_answered_as_before_and_not_done_again(unit: Unit) -> None:

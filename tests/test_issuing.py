@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from gateway.app.broker import running_broker
 from gateway.app.channel import Channel, listen
 from gateway.app.clientkey import IssuedKey
 from gateway.app.logs import start_logs
+from gateway.attest.chain import Anchors
 from gateway.attest.evidence import Challenge, read_challenge
 from gateway.attest.references import References
 from gateway.codec.pack import pack, unpack
-from gateway.errors import LinkError
+from gateway.errors import ConfigError, LinkError
 from gateway.north.memory_key import MemoryKey
 from gateway.north.mqtt import Link, enrol_topic, log_topic
 from gateway.north.pki import make_dev_ca
@@ -98,12 +100,19 @@ def issuer(device: SoftDevice, authority: DevAuthority) -> Issuer:
     return issuer_of(device, authority, good(device))
 
 
-def issuer_of(device: SoftDevice, authority: DevAuthority, reference: References) -> Issuer:
+def issuer_of(
+    device: SoftDevice,
+    authority: DevAuthority,
+    reference: References,
+    *,
+    anchors: Anchors | None = None,
+    devices: Mapping[str, str] | None = None,
+) -> Issuer:
     return Issuer(
         signer=VERIFIER,
         authority=authority,
-        devices=lambda: {"gw1": SERIAL},
-        anchors=lambda: device.anchors,
+        devices=lambda: {"gw1": SERIAL} if devices is None else devices,
+        anchors=lambda: anchors or device.anchors,
         references=lambda: reference,
         hours=24,
     )
@@ -177,6 +186,59 @@ def test_what_is_not_in_order_gets_none_and_hears_why(
     assert list(said) == ["v", "refused"]
     assert why in said["refused"]
     assert not authority.issued
+
+
+def test_a_device_that_was_revoked_or_whose_list_ran_out_gets_none(device: SoftDevice, authority: DevAuthority) -> None:
+    """Decommissioned or transferred, its quote is as good as ever: the list is what says no."""
+    now = datetime.fromtimestamp(NOW_S, UTC)
+    number = device.certificate.serial_number
+    lists = {
+        "revoked since": device.authority.crl({number: now - timedelta(days=1)}),
+        "ran out": device.authority.crl({}, until=now - timedelta(seconds=1)),
+    }
+    for why, crl in lists.items():
+        anchors = replace(device.anchors, crls=(crl,))
+        issuer = issuer_of(device, authority, good(device), anchors=anchors)
+        csr = MemoryKey("gw1").csr
+        assert why in ask(issuer, csr, answer(device, challenged(issuer, csr), csr))["refused"]
+    assert not authority.issued
+
+
+def test_a_gateway_that_is_removed_while_it_answers_gets_none_and_stops_nobody(
+    device: SoftDevice, authority: DevAuthority
+) -> None:
+    devices = {"gw1": SERIAL}
+    issuer = issuer_of(device, authority, good(device), devices=devices)
+    csr = MemoryKey("gw1").csr
+    challenge = challenged(issuer, csr)
+    devices["gw1"] = "WS-0009"
+    assert "not that of gw1" in ask(issuer, csr, answer(device, challenge, csr))["refused"]
+    challenge = challenged(issuer, csr, now_s=NOW_S + PACE_S)
+    del devices["gw1"]
+    assert ask(issuer, csr, answer(device, challenge, csr), now_s=NOW_S + PACE_S) == {}
+    assert not authority.issued
+
+
+def test_an_authority_that_is_out_of_order_stops_no_verifier(device: SoftDevice, pki: Path) -> None:
+    """Its disk is full, its book locked, its token away: gateways are still appraised. They hear no path of ours."""
+
+    class Full(DevAuthority):
+        def issue_ldevid(self, csr: bytes, *, gateway: str, hours: float) -> bytes:
+            raise ConfigError(f"/ca/issued.sqlite: disk is full {csr!r} {gateway} {hours}")
+
+    issuer = issuer_of(device, Full(pki), good(device))
+    csr = MemoryKey("gw1").csr
+    packed = pack({"v": 1, "csr": csr, "evidence": answer(device, challenged(issuer, csr), csr)})
+    reply, how = issuer.hear("gw1", packed, now_s=NOW_S, nonce=bytes(32)) or (b"", "")
+    assert "/ca" not in unpack(reply)["refused"]
+    assert "ask again" in unpack(reply)["refused"]
+    assert "disk is full" in how
+
+
+def test_a_clock_that_is_put_back_silences_nobody(issuer: Issuer) -> None:
+    csr = MemoryKey("gw1").csr
+    assert "challenge" in ask(issuer, csr, now_s=NOW_S + 86_400)
+    assert "challenge" in ask(issuer, csr)
 
 
 def test_a_challenge_serves_once_and_not_after_its_deadline(
@@ -281,9 +343,6 @@ async def test_a_gateway_connects_with_a_key_that_no_disk_has_seen(
         identity = IssuedKey("gw1", bootstrap=base, outlet=tmp_path / "o.sock", log=start_logs("forward"))
         place = await identity.endpoint()
         assert await identity.endpoint() is place
-        left_s = identity.left_s()
-        assert left_s is not None
-        assert left_s > 3600
         async with (
             Link(endpoint(pki, broker.port, LEDGER), client_id=LEDGER) as ledger,
             Link(base, client_id="enrol_gw1") as intruder,

@@ -1,5 +1,6 @@
 """provisioning/cli: what a person at the factory is told, by which exit code; and that the docs name every command."""
 
+import base64
 import contextlib
 import json
 import re
@@ -19,7 +20,7 @@ from provisioning.ca import Authority
 from provisioning.cli import provision, run
 from provisioning.cli.revoking import REASONS
 from provisioning.registrar import Place
-from tests.authorities import MODEL, NAME, PASSWORD, UNLOCK, enrol, new_key, request
+from tests.authorities import MODEL, NAME, PASSWORD, UNLOCK, enrol, make_factory, new_key, request
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -69,11 +70,10 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory, words: Path) -> Path:
-    """Give a factory's authorities, made by the command."""
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a factory's authorities, whose keys are quickly unlocked."""
     folder = tmp_path_factory.mktemp("ca") / "ca"
-    both = ["--unlock", str(words), "--root-unlock", str(words)]
-    assert run(["ca", "init", str(folder), "--name", NAME, *both]) == 0
+    make_factory(folder)
     return folder
 
 
@@ -235,6 +235,38 @@ def test_the_root_signs_where_it_is_kept(shell: Shell, words: Path, tmp_path: Pa
     shell.done("ca", "init", tmp_path / "devices", "--name", NAME, *at_once, *own)
     assert shell("ca", "init", tmp_path / "x", "--name", NAME, "--root", "--issuing", "devices").code == 2
     assert shell("ca", "init", root, "--name", NAME, "--root", *own).code == 2
+
+
+def test_a_small_factory_is_made_in_one_go_and_its_keys_are_slow_to_guess(
+    shell: Shell, words: Path, tmp_path: Path
+) -> None:
+    both = ("--unlock", words, "--root-unlock", words)
+    said = shell.done("ca", "init", tmp_path / "ca", "--name", NAME, *both)
+    assert [line.split(": ")[1].split(",")[0] for line in said.splitlines()] == ["root", "devices", "operation"]
+    for role in ("root", "devices", "operation"):
+        body = "".join((tmp_path / "ca" / role / "ca.key").read_text().splitlines()[1:-1])
+        cost = bytes.fromhex("02024000020108020105")  # N 16384, r 8, p 5
+        assert cost in base64.b64decode(body)
+
+
+def test_a_place_that_cannot_be_written_is_one_line(
+    shell: Shell, ca: Path, place: Path, words: Path, tmp_path: Path
+) -> None:
+    """A person at the factory never sees a traceback."""
+    (tmp_path / "file").write_text("")
+    nowhere = tmp_path / "file" / "x"
+    csr = asking(tmp_path / "gw1.csr")
+    own = ("--unlock", words)
+    for arguments in (
+        ("registrar", "verify", "--registrar", place, "--checkpoint", nowhere),
+        ("registrar", "export", "WS-1", "--registrar", place, "--out", nowhere),
+        ("ca", "issue-client", ca / "operation", csr, "--gateway", "gw1", "--out", nowhere, *own),
+        ("ca", "crl", ca / "operation", "--out", nowhere, *own),
+        ("ca", "sign", ca / "root", csr, "--role", "devices", "--out", nowhere, "--root-unlock", words),
+    ):
+        said = shell(*arguments)
+        assert (said.code, len(said.err.splitlines())) == (2, 1), said
+        assert str(nowhere) in said.err
 
 
 def test_the_reasons_are_those_of_the_authority() -> None:

@@ -446,7 +446,7 @@ def test_a_leaf_of_the_log_that_no_registrar_writes_stops_it(lite: str, log: Pat
 
 def test_a_station_that_waits_too_long_is_told(lite: str, log: Path) -> None:
     open_(lite, log).close()
-    with opened(log, FACTORY), pytest.raises(LogError, match="others have had this log"):
+    with opened(log, FACTORY), pytest.raises(LogError, match="others have had this"):
         opened(log, FACTORY, wait_s=0.05).__enter__()
 
 
@@ -458,17 +458,6 @@ def test_a_session_holds_the_log_for_several_changes(lite: str, log: Path) -> No
             assert same is own
     assert registrar.unit("WS-1").state is State.ENROLLED
     registrar.close()
-
-
-def test_a_batch_keeps_the_log_and_others_wait(lite: str, log: Path) -> None:
-    """Several threads of one station share it; another process gets its turn at the close."""
-    registrar = Registrar.open(lite, log=log, signer=FACTORY, keep=True)
-    with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda number: enrol(registrar, f"WS-{number}"), range(6)))
-    with pytest.raises(LogError, match="others have had this log"):
-        opened(log, FACTORY, wait_s=0.05).__enter__()
-    registrar.close()
-    assert verify(lite, log=log, signer=FACTORY).units == 6
 
 
 # ---- what goes out
@@ -547,6 +536,8 @@ def test_a_place_is_made_once_and_read_again(tmp_path: Path) -> None:
     [
         "mysql://x/y",
         "postgresql+psycopg://ann:secret@127.0.0.1/registrar",
+        "postgresql+psycopg://ann@127.0.0.1/registrar?password=secret",
+        "postgresql+psycopg://ann:secret@127.0.0.1:port/registrar",
         "sqlite:////nowhere/at/all.sqlite",
         "not a url",
         "postgresql+psycopg://wattseal@/none?host=/nowhere",
@@ -557,6 +548,38 @@ def test_a_database_that_cannot_be_used_is_said(url: str, log: Path) -> None:
     with pytest.raises(ConfigError, match="database") as caught:
         open_(url, log)
     assert "secret" not in str(caught.value)
+
+
+def test_a_password_in_the_url_reaches_no_disk(tmp_path: Path) -> None:
+    """And the same folder serves once it is gone from there."""
+    with pytest.raises(ConfigError, match="PGPASSFILE"):
+        make_place(tmp_path / "registrar", name="acme", database="postgresql+psycopg://ann:secret@h/registrar")
+    assert not (tmp_path / "registrar").exists()
+    make_place(tmp_path / "registrar", name="acme")
+
+
+@pytest.mark.parametrize("owner", ["a\nb", "a\x00", "a\x9b2J", "a\u202eb", "a\u2028", "a\udcff"])
+def test_a_name_that_would_move_a_terminals_cursor_is_refused(lite: str, log: Path, owner: str) -> None:
+    registrar = open_(lite, log)
+    enrol(registrar, "WS-1")
+    with pytest.raises(TrustError, match="printable"):
+        registrar.onboard("WS-1", owner, "gw1")
+    with pytest.raises(TrustError, match="printable"):
+        registrar.begin("WS-2", model=MODEL, order=owner, operator="ann")
+    with pytest.raises(TrustError, match="serial"):
+        registrar.unit(owner)
+    registrar.begin("WS-2", model=MODEL, order="O-1", operator="Zoë")
+    with pytest.raises(TrustError, match="printable"):
+        registrar.step("WS-2", "ek", {"maker": owner})
+    registrar.close()
+
+
+def test_a_unit_that_was_begun_for_another_order_says_for_which(lite: str, log: Path) -> None:
+    registrar = open_(lite, log)
+    registrar.begin("WS-1", model=MODEL, order="O-1", operator="ann")
+    with pytest.raises(TrustError, match="for order 'O-1', want the same"):
+        registrar.begin("WS-1", model=MODEL, order="O-2", operator="ann")
+    registrar.close()
 
 
 def test_another_kind_of_key_signs_no_factorys_log(lite: str, log: Path) -> None:

@@ -4,7 +4,6 @@ import hashlib
 import struct
 import subprocess
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from tpm2_pytss.utils import NVReadEK, create_ek_template
 
-from gateway.attest.credential import make_credential
+from gateway.attest.credential import Credential, make_credential
 from gateway.attest.lenient import read_certificate
 from gateway.attest.request import make_request
 from gateway.attest.structures import parse_attest, parse_public
@@ -29,14 +28,6 @@ COUNTER = 0x01805753
 OTHER = 0x01805754
 
 
-@dataclass(frozen=True)
-class Made:
-    """A credential as another maker of them made it."""
-
-    id_object: bytes
-    secret: bytes
-
-
 def tool(tcti: str, *command: str) -> str:
     """Run a command of tpm2-tools; return what it says. The TPM must be closed: swtpm serves one client at a time."""
     done = subprocess.run([*command, "-T", tcti], capture_output=True, text=True, timeout=30, check=False)
@@ -44,7 +35,7 @@ def tool(tcti: str, *command: str) -> str:
     return done.stdout
 
 
-def made_by_tpm2_tools(folder: Path, ek: bytes, name: bytes, secret: bytes) -> Made:
+def made_by_tpm2_tools(folder: Path, ek: bytes, name: bytes, secret: bytes) -> Credential:
     """Return a credential of tpm2_makecredential, which needs no TPM."""
     (folder / "ek.pub").write_bytes(struct.pack(">H", len(ek)) + ek)
     (folder / "secret").write_bytes(secret)
@@ -53,7 +44,7 @@ def made_by_tpm2_tools(folder: Path, ek: bytes, name: bytes, secret: bytes) -> M
     packed = (folder / "credential").read_bytes()
     assert packed[:8] == bytes.fromhex("badcc0de00000001")
     end = 10 + int.from_bytes(packed[8:10], "big")
-    return Made(id_object=packed[8:end], secret=packed[end:])
+    return Credential(id_object=packed[8:end], secret=packed[end:])
 
 
 @pytest.fixture(scope="session")
@@ -161,8 +152,13 @@ def test_a_credential_opens_in_its_own_tpm_and_for_its_own_key_alone(tcti: str, 
         good = made_by_tpm2_tools(tmp_path, ek, ak, b"thirty-two bytes of secret.....!")
         assert tpm.activate(kind, good) == b"thirty-two bytes of secret.....!"
         wrong = made_by_tpm2_tools(tmp_path, ek, ak[:2] + bytes(32), b"secret")
-        flipped = Made(id_object=good.id_object[:-1] + bytes((good.id_object[-1] ^ 1,)), secret=good.secret)
-        for bad in (wrong, flipped, Made(id_object=b"\0\0", secret=good.secret), Made(id_object=b"", secret=b"")):
+        flipped = Credential(id_object=good.id_object[:-1] + bytes((good.id_object[-1] ^ 1,)), secret=good.secret)
+        for bad in (
+            wrong,
+            flipped,
+            Credential(id_object=b"\0\0", secret=good.secret),
+            Credential(id_object=b"", secret=b""),
+        ):
             with pytest.raises(TrustError, match="TPM: ") as caught:
                 tpm.activate(kind, bad)
             assert "secret" not in str(caught.value).lower()

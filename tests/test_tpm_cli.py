@@ -6,9 +6,7 @@ import subprocess
 import pytest
 
 from gateway.cli import run
-from gateway.errors import TrustError
-from gateway.tpm import EK_KINDS, Tpm
-from gateway.tpm.selftest import Check, SelfTest, self_test
+from gateway.tpm import Tpm
 from tests.test_tpm import tool
 
 
@@ -69,15 +67,3 @@ def test_no_tpm_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     """An operator edits something: the message says what."""
     assert run(["tpm", "self-test", "--tcti", "swtpm:path=/nowhere"]) == 2
     assert "want a TPM that answers there" in capsys.readouterr().err
-
-
-def test_a_self_test_can_be_insisted_on(tcti: str) -> None:
-    """Other code asks at its start: nothing when all is well, else a TrustError with the reasons."""
-    with Tpm.open(tcti) as tpm:
-        quick = self_test(tpm, pcrs=[0, 7], with_ek=False)
-    quick.insist()
-    assert not any(check.name.startswith("EK") for check in quick.checks)
-    assert set(quick.ek_kinds) < set(EK_KINDS)
-    bad = Check(name="seal", is_good=False, took_ms=1.0, said="TPM: unseal: no")
-    with pytest.raises(TrustError, match="TPM self-test: seal: TPM: unseal: no"):
-        SelfTest(facts={}, ek_kinds=(), checks=(bad,)).insist()

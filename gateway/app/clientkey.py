@@ -14,7 +14,7 @@ import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
@@ -22,9 +22,11 @@ from gateway.app.channel import connect
 from gateway.codec.pack import pack, unpack
 from gateway.config import GatewayConfig
 from gateway.errors import ConfigError, LinkError, TrustError
-from gateway.north.memory_key import MemoryKey
 from gateway.north.mqtt import Link, enrol_topic
 from gateway.north.tls import Endpoint, prove_key
+
+if TYPE_CHECKING:
+    from gateway.north.memory_key import MemoryKey
 
 ANSWER_S = 20.0
 """How long the issuer, or the seal, may take for one answer."""
@@ -32,6 +34,8 @@ AGAIN_S = 6.0
 """How long to wait for a challenge before asking again: an issuer answers each gateway every 5 s at most."""
 TRY_S = 60.0
 """How long to go on with one request."""
+RETRY_S = 120.0
+"""After a renewal that failed."""
 _RENEW_AT = 2 / 3
 
 
@@ -42,8 +46,8 @@ class ClientKey(Protocol):
         """Return what to connect with now. Raises LinkError while there is nothing, ConfigError for a useless key."""
         ...
 
-    def left_s(self) -> float | None:
-        """Return how long to go on with it; None for as long as one likes."""
+    async def renewed(self) -> None:
+        """Return once there is something else to connect with; what `endpoint` gave holds meanwhile."""
         ...
 
 
@@ -57,9 +61,9 @@ class FileKey:
         """Return it."""
         return self.place
 
-    def left_s(self) -> float | None:
-        """Return None."""
-        return None
+    async def renewed(self) -> None:
+        """Wait for ever."""
+        await asyncio.get_running_loop().create_future()
 
 
 class IssuedKey:
@@ -72,15 +76,38 @@ class IssuedKey:
         self._gateway, self._bootstrap, self._outlet, self._log = gateway, bootstrap, outlet, log
         self._held: MemoryKey | None = None
         self._place: Endpoint | None = None
-        self._due_s = 0.0
+        self._due_s = self._expires_s = 0.0
 
     async def endpoint(self) -> Endpoint:
-        """Return the endpoint of a certificate that holds, asking for a new one when two thirds of its life are over.
+        """Return the endpoint of a certificate that holds, asking for one where there is none.
 
-        Raises LinkError when there is none: the issuer is out of reach, or refuses us.
+        Raises LinkError while there is none: the issuer is out of reach, or refuses us.
         """
-        if self._place is not None and time.time() < self._due_s:
-            return self._place
+        if self._place is None or time.time() >= self._expires_s:
+            self._place = await self._certified()
+        return self._place
+
+    async def renewed(self) -> None:
+        """Ask for a new certificate when two thirds of the life of this one are over, and return once it is there.
+
+        The one that holds serves on meanwhile, whatever the issuer says.
+        """
+        is_kept = False
+        while True:
+            await asyncio.sleep(self._due_s - time.time())
+            try:
+                self._place = await self._certified()
+            except LinkError as e:
+                if not is_kept:
+                    self._log.warning("forward.certificate_kept", why=str(e))
+                is_kept, self._due_s = True, time.time() + RETRY_S
+            else:
+                return
+
+    async def _certified(self) -> Endpoint:
+        """Return the endpoint of a new certificate. Raises LinkError."""
+        from gateway.north.memory_key import MemoryKey  # noqa: PLC0415 (2 MB that a key in a file needs not)
+
         key = MemoryKey(self._gateway)
         try:
             async with asyncio.timeout(TRY_S):
@@ -98,14 +125,10 @@ class IssuedKey:
         if self._held is not None:
             self._held.close()
         now_s, base = time.time(), self._bootstrap
-        self._held, self._due_s = key, now_s + (key.expires_s - now_s) * _RENEW_AT
-        self._place = Endpoint(host=base.host, port=base.port, ca=base.ca, cert=cert, key=private)
+        self._held, self._expires_s = key, key.expires_s
+        self._due_s = now_s + (key.expires_s - now_s) * _RENEW_AT
         self._log.info("forward.certified", hours=round((key.expires_s - now_s) / 3600, 2))
-        return self._place
-
-    def left_s(self) -> float | None:
-        """Return how long until a new certificate is due."""
-        return max(0.0, self._due_s - time.time())
+        return Endpoint(host=base.host, port=base.port, ca=base.ca, cert=cert, key=private)
 
     async def _ask(self, csr: bytes) -> list[bytes]:
         """Return the chain that the issuer gives for this request. Raises LinkError, TrustError."""

@@ -89,9 +89,9 @@ class Session:
                 await self._link.subscribe(receipt_topic(self._gateway))
                 if self._questions is not None:
                     await self._link.subscribe(challenge_topic(self._gateway))
-                await self._flow(outlet, client.left_s())
+                await self._flow(outlet, client)
 
-    async def _flow(self, outlet: Path, left_s: float | None) -> None:
+    async def _flow(self, outlet: Path, client: ClientKey) -> None:
         self.was_connected, self._metrics.connected = True, 1
         self._metrics.last_receipt_size = self._window.base
         self._log.info("forward.connected", receipted=self._window.base)
@@ -101,8 +101,7 @@ class Session:
             tasks.create_task(self._watch(), name="forward.watch")
             if self._questions is not None:
                 tasks.create_task(self._questions.run(outlet, self._link), name="forward.attest")
-            if left_s is not None:
-                tasks.create_task(_end_in(left_s), name="forward.renew")
+            tasks.create_task(_until_renewed(client), name="forward.renew")
             await self._ask()
 
     # ---- towards the ledger
@@ -216,9 +215,9 @@ class Session:
             seen = self._link.dropped
 
 
-async def _end_in(left_s: float) -> None:
-    await asyncio.sleep(left_s)
-    raise LinkError("our certificate is due for renewal")
+async def _until_renewed(client: ClientKey) -> None:
+    await client.renewed()
+    raise LinkError("our certificate is a new one")
 
 
 async def _receive(channel: Channel) -> list[Message]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.app.factbook import STANDINGS
+from gateway.app.factbook import STANDINGS, read_standings
 from gateway.app.keys import read_signer
 from gateway.app.trust.seenepochs import Seen
 from gateway.app.trust.signers import pinned_key
@@ -18,9 +18,11 @@ from gateway.carbon.audit.evidence import ProvenLeaf
 from gateway.carbon.audit.export import LogPart, build
 from gateway.carbon.audit.form import Subject
 from gateway.carbon.scopes.fuels import FUEL
+from gateway.carbon.standings import Standings
 from gateway.codec.leaves import Leaf, parse
 from gateway.config import LedgerConfig
 from gateway.errors import ConfigError, LogError
+from gateway.model import State
 from gateway.store import projections as tables
 from gateway.store.files import RealFiles
 from gateway.store.projections import Connection, Projections
@@ -63,11 +65,12 @@ def _gather(config: LedgerConfig, wish: Wish) -> dict[str, bytes]:
         with book.reading() as connection:
             subject = _subject(connection, wish, opened)
             signer = read_signer(config.ledger.key, "ledger.key", name=config.origin)
+            signed = {name: _signed(config, name, opened[name]) for name in subject.gateways}
+            _check_epochs(read_standings(own, connection), signed)
             return build(
                 subject,
                 gateways={
-                    name: _gateway_part(connection, subject, name, opened[name], _signed(config, name, opened[name]))
-                    for name in subject.gateways
+                    name: _gateway_part(connection, subject, name, opened[name], one) for name, one in signed.items()
                 },
                 ledger=_ledger_part(connection, subject, own, opened, signer.verifier),
                 signer=signer,
@@ -99,6 +102,20 @@ def _signed(config: LedgerConfig, gateway: str, log: Log) -> _Signed:
             "checkpoint has not come yet; try again when `wattseal ledger` has caught up"
         )
     return _Signed(key=Verifier.from_vkey(signing.vkey), index=signing.index)
+
+
+def _check_epochs(standings: Standings, signed: Mapping[str, _Signed]) -> None:
+    """Raise ConfigError while an epoch is not sealed as waiting that the export would not show: it would count."""
+    for name, one in signed.items():
+        newest = standings.newest(name)
+        if newest is None or newest.state is not State.TRUSTED:
+            continue
+        later = [number for index, number, _ in standings.epochs(name) if number > newest.epoch and index != one.index]
+        if later:
+            raise ConfigError(
+                f"export: {name} has begun epoch {later[0]}, and `wattseal ledger` has not sealed yet that it waits; "
+                "let it run, and try again"
+            )
 
 
 def _subject(connection: Connection, wish: Wish, logs: Mapping[str, Log]) -> Subject:

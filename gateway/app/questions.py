@@ -8,8 +8,7 @@ from typing import Protocol
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.channel import connect
-from gateway.attest.evidence import MAX_CHALLENGE
-from gateway.codec.frames import Message
+from gateway.codec.frames import MAX_CHALLENGE, Message
 from gateway.errors import LinkError, TrustError
 from gateway.north.mqtt import Link, evidence_topic
 

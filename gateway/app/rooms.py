@@ -1,15 +1,19 @@
 """A room's model from the ledger's copy of its gateway's log, and what a set-point change would save."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.app.dual import reading
 from gateway.app.inforce import read_factors
 from gateway.app.load import read_text
 from gateway.app.series import means, read_series
+from gateway.app.standing.states import standings_of
 from gateway.carbon.thermal import Fit, PoorFitError, Reading, fit
 from gateway.config import LedgerConfig
 from gateway.config.plan import ThermalSection, parse_plan
 from gateway.errors import ConfigError
+from gateway.store import projections as tables
 from gateway.store.files import RealFiles
 from gateway.store.view import steadily, view
 
@@ -46,9 +50,10 @@ def read_room(config: LedgerConfig, name: str, *, start_ns: int | None = None, e
     start_ns -= start_ns % step_ns
     points = (section.indoor, section.outdoor, section.power)
     folder = RealFiles(config.ledger.state / "gateways" / section.gateway)
+    counts = _counting(config, section.gateway)
     log = steadily(lambda: view(folder, origin=f"wattseal/{section.gateway}"))
     try:
-        series = steadily(lambda: read_series(log, set(points), start_ns=start_ns, end_ns=end_ns))
+        series = steadily(lambda: read_series(log, set(points), start_ns=start_ns, end_ns=end_ns, counts=counts))
     finally:
         log.close()
     for point in points:
@@ -73,6 +78,14 @@ def read_room(config: LedgerConfig, name: str, *, start_ns: int | None = None, e
         readings=readings,
         missing=sum(None in row for row in rows),
     )
+
+
+def _counting(config: LedgerConfig, gateway: str) -> Callable[[int], bool]:
+    """Return whether figures may rest on a leaf: of those that the ledger has judged."""
+    with reading(config) as connection:
+        size = max((one.size for one in tables.gateways(connection) if one.gateway == gateway), default=0)
+        standings = standings_of(config, connection)
+    return lambda index: index < size and standings.is_affirmed(gateway, index)
 
 
 def _longest(present: list[bool]) -> tuple[int, int]:

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.agentkeys import read_agent_keys
-from gateway.app.attester import Attester, Respondent, read_chain
 from gateway.app.channel import Channel, listen
 from gateway.app.entry import settle
 from gateway.app.keys import read_signer, read_verifier
@@ -19,11 +19,13 @@ from gateway.app.trust.renewal import Renewal
 from gateway.codec.frames import MAX_LOG_MESSAGE, Message, pack_leaves
 from gateway.config import GatewayConfig
 from gateway.config.sections import AttestSection
-from gateway.errors import GatewayError, TrustError
+from gateway.errors import ConfigError, GatewayError, TrustError
 from gateway.store.files import RealFiles
 from gateway.store.segments import Log, StoreFull
 from gateway.tlog.note import SignatureKind
-from gateway.tpm import Tpm
+
+if TYPE_CHECKING:
+    from gateway.app.attester import Attester, Respondent
 
 IDLE_S = 10.0
 """A read that waits longer is answered `idle`."""
@@ -44,7 +46,7 @@ class SealServer:
         log: FilteringBoundLogger,
         *,
         idle_s: float = IDLE_S,
-        respondent: Respondent | None = None,
+        respondent: "Respondent | None" = None,
         renew_s: float | None = None,
     ) -> None:
         self._sealer, self._log, self._idle_s, self._respondent = sealer, log, idle_s, respondent
@@ -251,20 +253,31 @@ async def run_seal(config: GatewayConfig, *, isolated: bool) -> None:
 
 
 @contextmanager
-def _attester(section: AttestSection) -> Iterator[Attester]:
+def _attester(section: AttestSection) -> Iterator["Attester"]:
     """Give who speaks for the TPM. Raises ConfigError when there is none, or no certificates."""
+    from gateway.app.attester import Attester, read_chain  # noqa: PLC0415 (3 MB that a gateway without a TPM needs not)
+    from gateway.attest.structures import parse_public  # noqa: PLC0415 (the same)
+    from gateway.tpm import Tpm  # noqa: PLC0415 (the same)
+
     chain = read_chain(section.chain, "attest.chain")
     with Tpm.open(section.tcti) as tpm:
+        if not parse_public(tpm.ak_public()).stands_in(chain[0]):
+            raise ConfigError(
+                f"attest.chain: got {section.chain}, whose first certificate is for the attestation key of another TPM "
+                f"than the one at {section.tcti}: a copied disk, a swapped TPM, or certificates of another device"
+            )
         yield Attester(tpm, chain=chain, pcrs=section.pcrs, event_log=section.event_log, counters=section.counters)
 
 
-def _respondent(config: GatewayConfig, section: AttestSection, attester: Attester) -> Respondent:
+def _respondent(config: GatewayConfig, section: AttestSection, attester: "Attester") -> "Respondent":
+    from gateway.app.attester import Respondent  # noqa: PLC0415 (as above)
+
     verifier = read_verifier(section.verifier, "attest.verifier", kind=SignatureKind.NOTE)
     about = {"tls": config.forward.key_in, "version": version("wattseal")}
     return Respondent(attester, gateway=config.gateway.id, verifier=verifier, about=about)
 
 
-async def _serve(config: GatewayConfig, sealer: Sealer, attester: Attester | None, log: FilteringBoundLogger) -> None:
+async def _serve(config: GatewayConfig, sealer: Sealer, attester: "Attester | None", log: FilteringBoundLogger) -> None:
     if config.attest is None or attester is None:
         server = SealServer(sealer, log)
     else:

@@ -1,7 +1,7 @@
 """What points read over a time: from the readings leaves of a gateway's log, its copy at the ledger."""
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from gateway.codec.checks import to_schema
 from gateway.codec.leaves import Leaf, parse
@@ -18,12 +18,17 @@ _SLACK_NS = 600_000_000_000
 """A leaf is sealed at most so long after what it holds was read, an outage of the seal aside."""
 
 
-def read_series(log: Log, points: Collection[str], *, start_ns: int, end_ns: int) -> dict[str, Series]:
-    """Return by `<device>.<point>` what was read in [start_ns, end_ns); bodies that were dropped are passed over."""
+def read_series(
+    log: Log, points: Collection[str], *, start_ns: int, end_ns: int, counts: Callable[[int], bool]
+) -> dict[str, Series]:
+    """Return by `<device>.<point>` what was read in [start_ns, end_ns); bodies that were dropped are passed over.
+
+    counts: whether figures may rest on a leaf.
+    """
     found: dict[str, Series] = {point: [] for point in points}
     schemas: dict[bytes, Schema] = {}
     wanted: dict[bytes, dict[int, str]] = {}
-    for leaf in _leaves(log):
+    for index, leaf in _leaves(log):
         if leaf.kind == "schema":
             schema = to_schema(leaf.body)
             if isinstance(schema, Schema):
@@ -31,7 +36,7 @@ def read_series(log: Log, points: Collection[str], *, start_ns: int, end_ns: int
                 names = {place: f"{schema.device}.{column.name}" for place, column in enumerate(schema.columns)}
                 if ours := {place: name for place, name in names.items() if name in found}:
                     wanted[schema.id] = ours
-        elif leaf.kind == "readings" and start_ns <= leaf.clock.t_ns < end_ns + _SLACK_NS:
+        elif leaf.kind == "readings" and start_ns <= leaf.clock.t_ns < end_ns + _SLACK_NS and counts(index):
             with contextlib.suppress(TrustError):  # a leaf that does not fit its schema says nothing
                 for seen in seen_in(leaf.body, schemas, wanted, sealed_ns=leaf.clock.t_ns):
                     if start_ns <= seen.t_ns < end_ns and isinstance(seen.value, int | float):
@@ -39,16 +44,16 @@ def read_series(log: Log, points: Collection[str], *, start_ns: int, end_ns: int
     return {point: sorted(series) for point, series in found.items()}
 
 
-def _leaves(log: Log) -> Iterator[Leaf]:
+def _leaves(log: Log) -> Iterator[tuple[int, Leaf]]:
     first = 0
     while first < log.durable:
         bodies = log.read(first, _READ_BYTES, log.durable)
-        first += len(bodies)
-        for body in bodies:
+        start, first = first, first + len(bodies)
+        for index, body in enumerate(bodies, start):
             if body is None:
                 continue
             try:
-                yield parse(body)
+                yield index, parse(body)
             except TrustError:
                 continue  # said when it was accepted
 

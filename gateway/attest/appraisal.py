@@ -107,12 +107,6 @@ def _refused(objections: list[_Objection], references: References, near: str) ->
     return Appraisal(status=worst(vector), reason=reason, vector=_ordered(vector), policy=references.policy)
 
 
-def unproven(why: str, references: References) -> Appraisal:
-    """Return the appraisal of evidence whose own proof failed: verify_evidence raised, and said why."""
-    vector = {"instance-identity": _UNPROVEN}
-    return Appraisal(status=worst(vector), reason=worded(why), vector=vector, policy=references.policy)
-
-
 def worded(reason: str) -> str:
     """Return a reason as a result carries it: printable, on one line, and not too long."""
     text = "".join(c if c.isprintable() else "?" for c in reason[: MAX_REASON + 1])

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
+from gateway.attest.octets import sized
 from gateway.attest.structures import HASHES, Public, parse_public
 from gateway.errors import TrustError
 
@@ -52,10 +53,10 @@ def make_credential(ek_public: bytes, ak_name: bytes, secret: bytes, *, seed: by
     own, encrypted = _seed_for(area, seed, padding_seed)
     key = _kdfa(area.name_hash, own, b"STORAGE\0", ak_name, area.symmetric_bits)
     cipher = Cipher(AES(key), CFB(bytes(16))).encryptor()
-    identity = cipher.update(_sized(secret)) + cipher.finalize()
+    identity = cipher.update(sized(secret)) + cipher.finalize()
     integrity_key = _kdfa(area.name_hash, own, b"INTEGRITY\0", b"", 8 * size)
     integrity = hmac.digest(integrity_key, identity + ak_name, area.name_hash)
-    return Credential(id_object=_sized(_sized(integrity) + identity), secret=_sized(encrypted))
+    return Credential(id_object=sized(sized(integrity) + identity), secret=sized(encrypted))
 
 
 _NAME_BYTES = {number.to_bytes(2, "big"): hashlib.new(name).digest_size for number, name in HASHES.items()}
@@ -74,7 +75,7 @@ def _seed_for(area: Public, seed: bytes, padding_seed: bytes) -> tuple[bytes, by
     ours, theirs = ephemeral.public_key().public_numbers(), area.key.public_numbers()
     x, y, party = (number.to_bytes(width, "big") for number in (ours.x, ours.y, theirs.x))
     own = hashlib.new(area.name_hash, b"\x00\x00\x00\x01" + shared + _LABEL + x + party).digest()  # KDFe, one block
-    return own, _sized(x) + _sized(y)
+    return own, sized(x) + sized(y)
 
 
 def _stretch(seed: bytes, size: int) -> bytes:
@@ -110,7 +111,3 @@ def _kdfa(name_hash: str, key: bytes, label: bytes, context: bytes, bits: int) -
 
 def _xor(left: bytes, right: bytes) -> bytes:
     return (int.from_bytes(left, "big") ^ int.from_bytes(right, "big")).to_bytes(len(left), "big")
-
-
-def _sized(content: bytes) -> bytes:
-    return len(content).to_bytes(2, "big") + content

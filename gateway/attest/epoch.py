@@ -24,7 +24,7 @@ class BoundKey:
     """An epoch key that a device's TPM vouches for.
 
     t_ns: when, by the device's clock. pcrs: the SHA-256 bank as it was then, by index.
-    reset_count, restart_count: of the TPM; a start of the device raises the first.
+    reset_count: of the TPM; each start of the device raises it.
     """
 
     verifier: Verifier
@@ -33,7 +33,6 @@ class BoundKey:
     device: Device
     pcrs: Mapping[int, bytes]
     reset_count: int
-    restart_count: int
 
 
 def qualifying(*, vkey: str, epoch: int, t_ns: int) -> bytes:
@@ -82,5 +81,4 @@ def verify_epoch(body: Mapping[str, Any], anchors: Anchors, *, at_s: int | None 
         device=device,
         pcrs=pcrs,
         reset_count=quoted.reset_count,
-        restart_count=quoted.restart_count,
     )

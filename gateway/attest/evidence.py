@@ -11,7 +11,8 @@ from typing import Any
 
 from gateway.attest.chain import Anchors, Device, verify_device_chain
 from gateway.attest.verify import verify_quote
-from gateway.codec.fits import is_bytes, is_chain, is_int, is_list, is_pcrs, is_text, is_text_map
+from gateway.codec.fits import is_bytes, is_chain, is_int, is_list, is_pcrs, is_text, is_text_map, shaped
+from gateway.codec.frames import MAX_CHALLENGE
 from gateway.codec.pack import pack, unpack
 from gateway.errors import TrustError
 from gateway.tlog.note import Signer, Verifier, open_note
@@ -20,10 +21,10 @@ LABEL = "wattseal-evidence/v1"
 CHALLENGE = "wattseal-challenge/v1"
 NONCE_BYTES = 32
 MAX_EVIDENCE = 512 * 1024
-MAX_CHALLENGE = 4096
 PURPOSES = ("attest", "certify")
 """Why a verifier asks: to appraise the gateway; or to certify the key that `bound` is the hash of."""
 
+_DOC = "docs/wire.md"
 _CLAIMS = {
     "gateway": is_text,
     "nonce": is_bytes,
@@ -113,7 +114,7 @@ class Claims:
     @classmethod
     def unpack(cls, packed: bytes) -> "Claims":
         """Return what these bytes say. Raises TrustError."""
-        return cls(**_shaped(unpack(packed), _CLAIMS, "claims"))
+        return cls(**shaped(unpack(packed), _CLAIMS, "claims", doc=_DOC))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +162,7 @@ class Evidence:
         """Return the evidence in these bytes, unverified. Raises TrustError for anything malformed."""
         if len(packed) > MAX_EVIDENCE:
             raise TrustError(f"evidence: got {len(packed)} bytes, want at most {MAX_EVIDENCE}")
-        said = _shaped(unpack(packed), _EVIDENCE, "evidence")
+        said = shaped(unpack(packed), _EVIDENCE, "evidence", doc=_DOC)
         if said.pop("v") != 1:
             raise TrustError("evidence: v: want 1")
         if not is_pcrs(said["pcrs"]) or not is_chain(said["chain"]) or not _are_counters(said["counters"]):
@@ -214,12 +215,3 @@ def _are_counters(value: Any) -> bool:
         and len(value) <= 8
         and all(type(one) is list and [*map(type, one)] == [bytes] * 3 for one in value)
     )
-
-
-def _shaped(value: Any, shape: Mapping[str, Any], what: str) -> dict[str, Any]:
-    if type(value) is not dict or list(value) != list(shape):
-        raise TrustError(f"{what}: want a map of {', '.join(shape)}")
-    for key, fits in shape.items():
-        if not fits(value[key]):
-            raise TrustError(f"{what}: {key} does not fit docs/wire.md")
-    return dict(value)

@@ -8,6 +8,11 @@ from gateway.errors import TrustError
 MAX_BYTES: Final = 4096
 
 
+def sized(content: bytes) -> bytes:
+    """Return a TPM2B: the length in 16 bits, and the content."""
+    return len(content).to_bytes(2, "big") + content
+
+
 class Octets:
     """A structure, read from its start to its end."""
 

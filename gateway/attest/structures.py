@@ -11,6 +11,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.attest.octets import Octets
 
@@ -45,10 +46,9 @@ class Quoted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certified:
-    """What TPM2_Certify is about: an object's name, and its name with all its parents'."""
+    """What TPM2_Certify is about: an object, by its name."""
 
     name: bytes
-    qualified_name: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +106,11 @@ class Public:
     def name(self) -> bytes:
         """The key's name: what other structures know it by."""
         return _name(self.name_hash, self.packed)
+
+    def stands_in(self, certificate: bytes) -> bool:
+        """Return whether a certificate, in DER, can be for this key: cheap, and enough to find a mix-up."""
+        encoded = self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return encoded in certificate
 
     @property
     def is_own(self) -> bool:
@@ -186,7 +191,8 @@ def _quoted(source: Octets) -> Quoted:
 
 
 def _certified(source: Octets) -> Certified:
-    return Certified(name=source.sized(68), qualified_name=source.sized(68))
+    name, _qualified_name = source.sized(68), source.sized(68)
+    return Certified(name=name)
 
 
 def _nv_certified(source: Octets) -> NvCertified:

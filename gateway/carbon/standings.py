@@ -39,13 +39,17 @@ class _Gateway:
     decisions: list[Placed] = field(default_factory=list)
     epochs: list[tuple[int, int, str]] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
-    affirmed: list[bool] = field(default_factory=list)
+    affirmed: list[bool | None] = field(default_factory=list)
     is_old: bool = True
 
     def is_affirmed(self, index: int) -> bool:
         if self.is_old:
             self._cut()
-        return self.affirmed[bisect_right(self.starts, index) - 1]
+        found = self.affirmed[bisect_right(self.starts, index) - 1]
+        if found is None:
+            standing = self.at(index)
+            return standing is None or standing.state.is_affirmed
+        return found
 
     def at(self, index: int) -> Standing | None:
         """Return the standing of a leaf, decisions aside."""
@@ -66,16 +70,22 @@ class _Gateway:
         return next((one for one in reversed(self.decisions) if one.ruling.first <= index < one.ruling.stop), None)
 
     def _cut(self) -> None:
-        """Cut the log where the answer may change: few pieces, looked up for each interval leaf."""
+        """Cut the log where the answer may change: few pieces, looked up for each interval leaf.
+
+        None: by the epoch that a leaf is in. So a gateway that restarts a thousand times has nothing cut again.
+        """
         cuts = {0, *(standing.first for standing in self.held)}
-        if self.held:
-            cuts.update(epoch[0] for epoch in self.epochs)
         for one in self.decisions:
             cuts |= {one.ruling.first, one.ruling.stop}
         self.starts, self.affirmed = [], []
         for start in sorted(cuts):
-            decided, standing = self.decided(start), self.at(start)
-            is_affirmed = standing is None or standing.state.is_affirmed if decided is None else decided.decision.admit
+            decided, place = self.decided(start), bisect_right(self.held, start, key=lambda standing: standing.first)
+            state = self.held[place - 1].state if place else State.UNATTESTED
+            is_affirmed: bool | None = state.is_affirmed
+            if decided is not None:
+                is_affirmed = decided.decision.admit
+            elif state is State.TRUSTED:
+                is_affirmed = None
             if not self.affirmed or self.affirmed[-1] != is_affirmed:
                 self.starts.append(start)
                 self.affirmed.append(is_affirmed)
@@ -124,7 +134,6 @@ class Standings:
         held = self._gateways.setdefault(gateway, _Gateway())
         if not held.epochs or held.epochs[-1][0] < index:
             held.epochs.append((index, epoch, key))
-            held.is_old = True
 
     # ---- to read
 
@@ -163,6 +172,19 @@ class Standings:
                 break
             first = min(first, standing.first)
         return first
+
+    def reach_failed(self, gateway: str, epoch: int, size: int, *, since: int) -> int:
+        """Return from which leaf on a bad result of an epoch holds, at a size of the log: from `since`, if it may be.
+
+        Leaves of another epoch, and those from before the first standing, stay as they are.
+        """
+        held = self._gateways.get(gateway, _Gateway())
+        first = size
+        for standing in reversed(held.held):
+            if standing.epoch != epoch:
+                break
+            first = min(first, standing.first)
+        return min(size, max(first, since))
 
     def epochs(self, gateway: str) -> Sequence[tuple[int, int, str]]:
         """Return a gateway's epochs in order: leaf, number, key."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.standings import officer, quarantine, readmit
+from gateway.cli.standings import LEDGER, officer, quarantine, readmit
 from gateway.config.feeds import LOCATING
 from gateway.config.location import degrees
 
@@ -21,15 +21,7 @@ def admin() -> None:
 @click.option("--lat", "latitude", required=True, metavar="DEGREES", help="Latitude, north positive.")
 @click.option("--long", "--lon", "longitude", required=True, metavar="DEGREES", help="Longitude, east positive.")
 @click.option("--provider", type=click.Choice(LOCATING), help="Ask this provider alone; without it each feed's.")
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("ledger.toml"),
-    show_default=True,
-    envvar="WATTSEAL_LEDGER",
-    help="The ledger's configuration, or WATTSEAL_LEDGER.",
-)
+@LEDGER
 @click.option("--dry-run", is_flag=True, help="Show the region, pin nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 def set_location(

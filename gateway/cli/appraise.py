@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from gateway.attest.evidence import VerifiedEvidence
     from gateway.attest.golden import Golden
 
-_MAX_FILE = 4 * 1024 * 1024
 _PATH = click.Path(path_type=Path, dir_okay=False)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 _ROOTS = click.option("--device-ca", type=_PATH, help="Roots of the device maker's CA, PEM.")
@@ -48,17 +47,6 @@ def _nonce(_: click.Context, __: click.Parameter, text: str | None) -> bytes | N
         raise click.BadParameter(f"got {text!r}, want hexadecimal digits") from e
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE + 1)
-    except OSError as e:
-        raise ConfigError(f"{path}: {e.strerror}, want a readable file") from e
-    if len(content) > _MAX_FILE:
-        raise ConfigError(f"{path}: got more than {_MAX_FILE} bytes, want fewer")
-    return content
-
-
 @click.command()
 @click.argument("file", type=_PATH)
 @_JSON
@@ -68,9 +56,10 @@ def events(file: Path, *, as_json: bool) -> None:
     \b
     Example: wattseal attest events /sys/kernel/security/tpm0/binary_bios_measurements
     """  # noqa: D301 (click's mark for a block that is not wrapped)
+    from gateway.app.trust.anchorfiles import read_bounded
     from gateway.attest.eventlog import replay
 
-    log = replay(_read(file))
+    log = replay(read_bounded(file))
     click.echo(json.dumps(_log_row(log)) if as_json else _log_text(log))
 
 
@@ -139,13 +128,14 @@ def reference(
     Example: wattseal attest reference 2026-11 --evidence golden.evidence --device-ca roots.pem --pcrs 0,2,4,7
              wattseal attest reference 2026-11 --model WS-100 --log log.bin --secure-boot
     """  # noqa: D301 (click's mark for a block that is not wrapped)
+    from gateway.app.trust.anchorfiles import read_bounded
     from gateway.attest.eventlog import replay
     from gateway.attest.golden import Golden, release_text, secure_boot_rules
 
     now_s = int(time.time())
     found = [_golden_evidence(path, _anchors(device_ca), now_s) for path in evidences]
     found += [_golden_birth(path, factory) for path in births]
-    replayed = None if log is None else replay(_read(log))
+    replayed = None if log is None else replay(read_bounded(log))
     if replayed is not None and not found:
         found = [(model or "", Golden(pcrs=replayed.pcrs, counters={}))]
     if not found:
@@ -171,17 +161,18 @@ def reference(
 
 
 def _anchors(roots: Path | None, crl: Path | None = None) -> "Anchors":
-    from gateway.attest.chain import Anchors
+    from gateway.app.trust.anchorfiles import read_anchors
 
     if roots is None:
         raise ConfigError("--device-ca: got nothing, want the device maker's roots, PEM")
-    return Anchors.read(_read(roots), b"" if crl is None else _read(crl))
+    return read_anchors(roots, crl, where="--device-ca, --crl")
 
 
 def _verified(path: Path, anchors: "Anchors", *, nonce: bytes | None, at_s: int) -> "VerifiedEvidence":
+    from gateway.app.trust.anchorfiles import read_bounded
     from gateway.attest.evidence import Claims, Evidence, verify_evidence
 
-    evidence = Evidence.unpack(_read(path))
+    evidence = Evidence.unpack(read_bounded(path))
     asked = Claims.unpack(evidence.claims).nonce if nonce is None else nonce
     return verify_evidence(evidence, anchors, nonce=asked, at_s=at_s)
 
@@ -195,13 +186,14 @@ def _golden_evidence(path: Path, anchors: "Anchors", at_s: int) -> tuple[str, "G
 
 def _golden_birth(path: Path, factory: Path | None) -> tuple[str, "Golden"]:
     from gateway.app.load import read_text
+    from gateway.app.trust.anchorfiles import read_bounded
     from gateway.attest.birth import read_birth
     from gateway.attest.golden import Golden
     from gateway.tlog.note import Verifier
 
     if factory is None:
         raise ConfigError("--factory: got nothing, want the key by which the birth record is signed")
-    birth = read_birth(_read(path), verifier=Verifier.from_vkey(read_text(factory).strip()))
+    birth = read_birth(read_bounded(path), verifier=Verifier.from_vkey(read_text(factory).strip()))
     return birth.model, Golden(pcrs=birth.golden, counters={birth.nv_index: birth.nv_value} if birth.nv_index else {})
 
 

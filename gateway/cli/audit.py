@@ -208,7 +208,9 @@ def _said(path: Path, verdict: "Verdict") -> str:
 
 def _judged(verdict: "Verdict") -> list[str]:
     """Return what the ledger held of attested gateways, and what officers decided."""
-    said = []
+    quiet = {log.origin for log in verdict.gateways} - {*verdict.unattested}
+    quiet -= {f"wattseal/{one.gateway}" for one in verdict.standings}
+    said = [f"  NO STATE of {one} is shown: no verifier's result stands behind its leaves." for one in sorted(quiet)]
     for one in verdict.standings:
         by = "checked" if one.checked else "NOT CHECKED: give the verifier's key with --trust"
         reason = f", {one.reason}" if one.reason else ""

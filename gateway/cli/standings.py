@@ -14,6 +14,16 @@ from gateway.cli.audit import instant
 from gateway.errors import ConfigError
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+LEDGER = click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("ledger.toml"),
+    show_default=True,
+    envvar="WATTSEAL_LEDGER",
+    help="The ledger's configuration, or WATTSEAL_LEDGER.",
+)
+"""Of each command that takes the running ledger's configuration."""
 _WIDE = 160
 
 
@@ -74,15 +84,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=click.Path(path_type=Path, dir_okay=False),
         help="Your private key; its verifier key stands in [attest] officers. Not needed for --dry-run.",
     ),
-    click.option(
-        "--config",
-        "file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        default=Path("ledger.toml"),
-        show_default=True,
-        envvar="WATTSEAL_LEDGER",
-        help="The ledger's configuration, or WATTSEAL_LEDGER.",
-    ),
+    LEDGER,
     click.option("--dry-run", is_flag=True, help="Show what it concerns, decide nothing."),
     _JSON,
 )

@@ -1,9 +1,21 @@
 """What a value in a leaf may be: the predicates that the shapes of all bodies are made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from gateway.errors import TrustError
+
 Check = Callable[[Any], bool]
+
+
+def shaped(value: Any, shape: Mapping[str, Check], what: str, *, doc: str) -> dict[str, Any]:
+    """Return a map that has just these keys, in order, with values that fit. Raises TrustError. doc: what says so."""
+    if type(value) is not dict or list(value) != list(shape):
+        raise TrustError(f"{what}: want a map of {', '.join(shape)}")
+    for key, fits in shape.items():
+        if not fits(value[key]):
+            raise TrustError(f"{what}: {key} does not fit {doc}")
+    return dict(value)
 
 
 def is_int(value: Any) -> bool:

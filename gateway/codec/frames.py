@@ -10,6 +10,7 @@ from gateway.errors import TrustError
 
 MAX_FRAME = 4 * 1024 * 1024
 MAX_LOG_MESSAGE = 1024 * 1024
+MAX_CHALLENGE = 4096
 
 Message = list[Any]
 

@@ -181,6 +181,8 @@ class Link:
             paho.disconnect()
         elif self._context.wrapped is not None:
             self._context.wrapped.close()
+        # A key in a TPM takes one of its few places as long as anything holds the context, and these hold each other.
+        self._context.wrapped = self._context = paho._ssl_context = None  # noqa: SLF001
 
     @property
     def _open(self) -> aiomqtt.Client:

@@ -24,6 +24,7 @@ from tpm2_pytss.types import (
     TPMT_TK_HASHCHECK,
 )
 
+from gateway.attest.structures import SHA256
 from gateway.errors import TrustError
 from gateway.tpm import policy
 from gateway.tpm.context import ENDORSEMENT, OWNER, Context, Handle, area, parsed
@@ -137,7 +138,7 @@ class Commands(Context):
     def pcr_extend(self, index: int, digest: bytes) -> None:
         """Extend a PCR of the SHA-256 bank."""
         policy.selection([index])
-        values = parsed(TPML_DIGEST_VALUES, struct.pack(">IH", 1, policy.SHA256) + digest)
+        values = parsed(TPML_DIGEST_VALUES, struct.pack(">IH", 1, SHA256) + digest)
         self.run(self.api.pcr_extend, ESYS_TR(index), values)
 
     def nv_public(self, index: int) -> bytes | None:

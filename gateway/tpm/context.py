@@ -11,9 +11,9 @@ from tpm2_pytss import ESAPI, TCTILdr, TSS2_Exception
 from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_SE, TPMA_SESSION
 from tpm2_pytss.types import TPM2B_PRIVATE, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPMT_PUBLIC, TPMT_SYM_DEF
 
+from gateway.attest.octets import sized
 from gateway.errors import TrustError
 from gateway.tpm.refusals import is_lost, is_passing, narrowed
-from gateway.tpm.templates import sized
 
 MAX_LIVE = 3
 """Objects and sessions at once: what swtpm holds, and the kernel's resource manager gives one descriptor."""

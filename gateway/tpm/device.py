@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from gateway.attest.evidence import Counter
 from gateway.errors import ConfigError, TrustError
@@ -18,6 +18,7 @@ from gateway.tpm.keys import KeyBlob, der_signature
 from gateway.tpm.templates import SIGNING_KEY
 
 if TYPE_CHECKING:
+    from gateway.attest.credential import Credential
     from gateway.tpm.commands import Commands
 
 DEFAULT_TCTI = "device:/dev/tpmrm0"
@@ -46,18 +47,6 @@ class Clock:
     reset_count: int
     restart_count: int
     is_safe: bool
-
-
-class Credential(Protocol):
-    """What gateway.attest.credential makes. id_object: TPM2B_ID_OBJECT. secret: TPM2B_ENCRYPTED_SECRET."""
-
-    @property
-    def id_object(self) -> bytes:
-        """The secret, encrypted for the holder of the EK and an AK of this name."""
-
-    @property
-    def secret(self) -> bytes:
-        """The seed of that encryption, encrypted for the EK."""
 
 
 class Tpm:
@@ -139,7 +128,7 @@ class Tpm:
         with self._turn() as commands, identity.ak(commands) as key:
             return key.public
 
-    def activate(self, kind: str, credential: Credential) -> bytes:
+    def activate(self, kind: str, credential: "Credential") -> bytes:
         """Return the secret in a credential made for this EK and this TPM's AK."""
         with self._turn() as commands:
             return identity.activate(commands, kind, credential.id_object, credential.secret)

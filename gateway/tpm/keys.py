@@ -9,18 +9,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
-from gateway.attest.structures import parse_public, parse_signature
+from gateway.attest.octets import sized
+from gateway.attest.structures import SIGN, parse_public, parse_signature
 from gateway.errors import TrustError
 from gateway.tpm import pem
 from gateway.tpm.templates import (
     ECDSA_SHA256,
     NO_SCHEME,
     RSASSA_SHA256,
-    SIGN,
     USER_WITH_AUTH,
     ecc_area,
     rsa_area,
-    sized,
 )
 
 if TYPE_CHECKING:

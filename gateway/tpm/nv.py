@@ -3,8 +3,8 @@
 import struct
 from typing import TYPE_CHECKING
 
+from gateway.attest.structures import SHA256
 from gateway.errors import TrustError
-from gateway.tpm.policy import SHA256
 
 if TYPE_CHECKING:
     from gateway.tpm.commands import Commands

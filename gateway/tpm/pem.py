@@ -9,15 +9,16 @@ import base64
 import binascii
 import re
 
+from gateway.attest import der
+from gateway.attest.octets import sized
 from gateway.errors import TrustError
-from gateway.tpm.templates import sized
 
 MAX_PEM = 8192
 _LABEL = "TSS2 PRIVATE KEY"
 _PATTERN = re.compile(rf"-----BEGIN {_LABEL}-----\n([A-Za-z0-9+/=\n]+)\n-----END {_LABEL}-----\n?")
-_SEQUENCE, _OID, _BOOLEAN, _INTEGER, _OCTETS, _EXPLICIT_0 = 0x30, 0x06, 0x01, 0x02, 0x04, 0xA0
+_EXPLICIT_0 = 0xA0
 _LOADABLE = bytes.fromhex("6781050a0103")
-_EMPTY_AUTH = bytes((_EXPLICIT_0, 3, _BOOLEAN, 1, 0xFF))
+_EMPTY_AUTH = bytes((_EXPLICIT_0, 3, der.BOOLEAN, 1, 0xFF))
 
 
 def write(*, public: bytes, private: bytes, parent: int) -> str:
@@ -26,13 +27,13 @@ def write(*, public: bytes, private: bytes, parent: int) -> str:
     if number[0] & 0x80:
         number = b"\0" + number
     inner = (
-        _tagged(_OID, _LOADABLE)
+        der.encode(der.OID, _LOADABLE)
         + _EMPTY_AUTH
-        + _tagged(_INTEGER, number)
-        + _tagged(_OCTETS, sized(public))
-        + _tagged(_OCTETS, sized(private))
+        + der.encode(der.INTEGER, number)
+        + der.encode(der.OCTETS, sized(public))
+        + der.encode(der.OCTETS, sized(private))
     )
-    text = base64.b64encode(_tagged(_SEQUENCE, inner)).decode()
+    text = base64.b64encode(der.encode(der.SEQUENCE, inner)).decode()
     lines = [text[start : start + 64] for start in range(0, len(text), 64)]
     return "\n".join([f"-----BEGIN {_LABEL}-----", *lines, f"-----END {_LABEL}-----", ""])
 
@@ -46,13 +47,13 @@ def read(text: str) -> tuple[bytes, bytes, int]:
         packed = base64.b64decode(found[1].replace("\n", ""), validate=True)
     except binascii.Error as e:
         raise TrustError("key file: this is not base64") from e
-    inner, rest = _take(_SEQUENCE, packed)
-    kind, inner = _take(_OID, inner)
+    inner, rest = _take(der.SEQUENCE, packed)
+    kind, inner = _take(der.OID, inner)
     if rest or kind != _LOADABLE or not inner.startswith(_EMPTY_AUTH):
         raise TrustError("key file: want a loadable key without a password")
-    number, inner = _take(_INTEGER, inner[len(_EMPTY_AUTH) :])
-    public, inner = _take(_OCTETS, inner)
-    private, rest = _take(_OCTETS, inner)
+    number, inner = _take(der.INTEGER, inner[len(_EMPTY_AUTH) :])
+    public, inner = _take(der.OCTETS, inner)
+    private, rest = _take(der.OCTETS, inner)
     if rest or not 1 <= len(number) <= 5:
         raise TrustError("key file: this is not a TPM key without extras")
     made = _unsized(public), _unsized(private), int.from_bytes(number, "big")
@@ -61,25 +62,12 @@ def read(text: str) -> tuple[bytes, bytes, int]:
     return made
 
 
-def _tagged(tag: int, content: bytes) -> bytes:
-    size = len(content)
-    if size < 0x80:
-        return bytes((tag, size)) + content
-    length = size.to_bytes(2, "big").lstrip(b"\0")
-    return bytes((tag, 0x80 | len(length))) + length + content
-
-
 def _take(tag: int, data: bytes) -> tuple[bytes, bytes]:
     """Return (content, rest) of the element that data begins with."""
-    if len(data) < 2 or data[0] != tag:
+    node, rest = der.read(data)
+    if node.tag != tag:
         raise TrustError(f"key file: want an ASN.1 element 0x{tag:02x}")
-    size, start = data[1], 2
-    if size & 0x80:
-        start += size & 0x7F
-        size = int.from_bytes(data[2:start], "big") if start <= 4 else len(data)
-    if start + size > len(data):
-        raise TrustError("key file: it is cut off")
-    return data[start : start + size], data[start + size :]
+    return node.content, rest
 
 
 def _unsized(data: bytes) -> bytes:

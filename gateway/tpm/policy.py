@@ -7,7 +7,8 @@ import hashlib
 import struct
 from collections.abc import Iterable, Mapping
 
-SHA256 = 0x000B
+from gateway.attest.structures import SHA256
+
 EMPTY = bytes(32)
 UNSIGNED_LE = 0x0009
 """TPM_EO: what the index holds is at most the operand."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from gateway.codec.fits import is_bytes, is_int, is_list, is_pcrs
+from gateway.codec.fits import Check, is_bytes, is_int, is_list, is_pcrs, shaped
 from gateway.codec.pack import pack, unpack
 from gateway.errors import TrustError
 from gateway.tpm import identity, policy
@@ -71,7 +71,7 @@ class Sealed:
     @classmethod
     def unpack(cls, packed: bytes) -> Self:
         """Return what these bytes hold. Raises TrustError."""
-        said = _shaped(packed, _SEALED, "sealed secret")
+        said = _unpacked(packed, _SEALED, "sealed secret")
         if not all(is_int(one) and 0 <= one <= 23 for one in said["pcrs"]) or not 0 <= said["parent"] < 1 << 32:
             raise TrustError("sealed secret: pcrs or parent do not fit docs/tpm.md")
         said["pcrs"] = tuple(said["pcrs"])
@@ -101,7 +101,7 @@ class Approval:
     @classmethod
     def unpack(cls, packed: bytes) -> Self:
         """Return what these bytes say, unverified: the TPM verifies. Raises TrustError."""
-        said = _shaped(packed, _APPROVAL, "approval")
+        said = _unpacked(packed, _APPROVAL, "approval")
         if not is_pcrs(said["pcrs"]) or not 0 <= said["version"] < 1 << 64 or len(said["counter"]) < 14:
             raise TrustError("approval: pcrs, version or counter do not fit docs/tpm.md")
         said["pcrs"] = dict(said["pcrs"])
@@ -184,13 +184,11 @@ def _satisfy(commands: "Commands", session: Any, sealed: Sealed, approval: Appro
         )
 
 
-def _shaped(packed: bytes, shape: Mapping[str, Any], what: str) -> dict[str, Any]:
+def _unpacked(packed: bytes, shape: Mapping[str, Check], what: str) -> dict[str, Any]:
+    """Return what these bytes say, its version aside."""
     if len(packed) > MAX_PACKED:
         raise TrustError(f"{what}: got {len(packed)} bytes, want at most {MAX_PACKED}")
-    value = unpack(packed)
-    if type(value) is not dict or list(value) != list(shape) or value["v"] != 1:
-        raise TrustError(f"{what}: want a map of {', '.join(shape)}")
-    for key, fits in shape.items():
-        if not fits(value[key]):
-            raise TrustError(f"{what}: {key} does not fit docs/tpm.md")
-    return {key: value[key] for key in list(shape)[1:]}
+    said = shaped(unpack(packed), shape, what, doc="docs/tpm.md")
+    if said.pop("v") != 1:
+        raise TrustError(f"{what}: v: want 1")
+    return said

@@ -1,8 +1,8 @@
-"""Does this TPM do what we need of it? Asked at a start and at enrolment; it changes nothing that lasts."""
+"""Does this TPM do what we need of it? Asking changes nothing that lasts."""
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.attest.lenient import read_certificate
@@ -13,6 +13,7 @@ from gateway.tpm.device import Tpm
 from gateway.tpm.keys import TpmPrivateKey, verify_ecdsa
 from gateway.tpm.templates import EK_KINDS
 
+_PCRS = range(24)
 _SAID = hashlib.sha256(b"wattseal-self-test/v1").digest()
 
 
@@ -39,23 +40,18 @@ class SelfTest:
         """What does not hold."""
         return tuple(check for check in self.checks if not check.is_good)
 
-    def insist(self) -> None:
-        """Raise TrustError when anything does not hold."""
-        if self.failed:
-            raise TrustError("; ".join(f"TPM self-test: {check.name}: {check.said}" for check in self.failed))
 
-
-def self_test(tpm: Tpm, *, pcrs: Sequence[int] = range(24), with_ek: bool = True) -> SelfTest:
-    """Return what this TPM can do. with_ek: also make the endorsement keys, which takes some TPMs seconds for RSA.
+def self_test(tpm: Tpm) -> SelfTest:
+    """Return what this TPM can do. Some TPMs take seconds for an endorsement key of RSA.
 
     Raises ConfigError when the TPM does not answer; what it refuses is in the result.
     """
     kinds = tuple(kind for kind in EK_KINDS if tpm.ek_certificate(kind) is not None)
     steps: dict[str, Callable[[Tpm], str]] = {
-        **{f"EK {kind}": _ek(kind) for kind in kinds if with_ek},
+        **{f"EK {kind}": _ek(kind) for kind in kinds},
         "AK": _ak,
-        "PCR read": lambda one: f"{len(one.pcrs(pcrs))} values of the SHA-256 bank",
-        "quote": _quote(pcrs),
+        "PCR read": lambda one: f"{len(one.pcrs(_PCRS))} values of the SHA-256 bank",
+        "quote": _quote,
         "key": _key,
         "seal": _seal,
         "nothing left": _nothing_left,
@@ -90,14 +86,11 @@ def _ak(tpm: Tpm) -> str:
     return f"name {found.name.hex()}"
 
 
-def _quote(pcrs: Sequence[int]) -> Callable[[Tpm], str]:
-    def step(tpm: Tpm) -> str:
-        key = parse_public(tpm.ak_public()).key
-        made = tpm.quote(_SAID, pcrs)
-        quoted = verify_quote(made.attest, made.signature, key, qualifying=_SAID, pcrs=made.pcrs)
-        return f"verified; reset {quoted.reset_count}, restart {quoted.restart_count}"
-
-    return step
+def _quote(tpm: Tpm) -> str:
+    key = parse_public(tpm.ak_public()).key
+    made = tpm.quote(_SAID, _PCRS)
+    quoted = verify_quote(made.attest, made.signature, key, qualifying=_SAID, pcrs=made.pcrs)
+    return f"verified; reset {quoted.reset_count}, restart {quoted.restart_count}"
 
 
 def _key(tpm: Tpm) -> str:

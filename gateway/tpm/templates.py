@@ -7,19 +7,33 @@ TCG TPM v2.0 Provisioning Guidance, 7.5.1 (storage key); TPM 2.0 Library, Part 2
 import struct
 from dataclasses import dataclass
 
-from gateway.tpm.policy import SHA256
+from gateway.attest.octets import sized
+from gateway.attest.structures import (
+    AES,
+    CFB,
+    DECRYPT,
+    ECC,
+    ECDSA,
+    FIXED_PARENT,
+    FIXED_TPM,
+    NULL,
+    RESTRICTED,
+    RSA,
+    RSASSA,
+    SENSITIVE_ORIGIN,
+    SHA256,
+    SIGN,
+)
 
 SHA384 = 0x000C
-_RSA, _KEYEDHASH, _ECC = 0x0001, 0x0008, 0x0023
-_AES, _CFB, _NULL, _RSASSA, _ECDSA = 0x0006, 0x0043, 0x0010, 0x0014, 0x0018
+_KEYEDHASH = 0x0008
 _P256, _P384 = 0x0003, 0x0004
 
-FIXED_TPM, FIXED_PARENT, ORIGIN, USER_WITH_AUTH, ADMIN_WITH_POLICY = 1 << 1, 1 << 4, 1 << 5, 1 << 6, 1 << 7
-NO_DA, RESTRICTED, DECRYPT, SIGN = 1 << 10, 1 << 16, 1 << 17, 1 << 18
+USER_WITH_AUTH, ADMIN_WITH_POLICY, NO_DA = 1 << 6, 1 << 7, 1 << 10
 
-_LOW = FIXED_TPM | FIXED_PARENT | ORIGIN | ADMIN_WITH_POLICY | RESTRICTED | DECRYPT
+_LOW = FIXED_TPM | FIXED_PARENT | SENSITIVE_ORIGIN | ADMIN_WITH_POLICY | RESTRICTED | DECRYPT
 _HIGH = _LOW | USER_WITH_AUTH
-_OWN = FIXED_TPM | FIXED_PARENT | ORIGIN | USER_WITH_AUTH | NO_DA
+_OWN = FIXED_TPM | FIXED_PARENT | SENSITIVE_ORIGIN | USER_WITH_AUTH | NO_DA
 """NO_DA: an empty password cannot be guessed wrong, and attestation goes on while the TPM is in lockout."""
 
 _POLICY_A = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
@@ -27,12 +41,7 @@ _POLICY_B_256 = bytes.fromhex("ca3d0a99a2b93906f7a3342414efcfb3a385d44cd1fd45908
 _POLICY_B_384 = bytes.fromhex(
     "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12"
 )
-_AES_128, _AES_256 = struct.pack(">HHH", _AES, 128, _CFB), struct.pack(">HHH", _AES, 256, _CFB)
-
-
-def sized(data: bytes) -> bytes:
-    """Return data as a TPM2B: its length in two bytes, and itself."""
-    return struct.pack(">H", len(data)) + data
+_AES_128, _AES_256 = struct.pack(">HHH", AES, 128, CFB), struct.pack(">HHH", AES, 256, CFB)
 
 
 def _head(kind: int, attributes: int, policy: bytes, name_alg: int) -> bytes:
@@ -43,7 +52,7 @@ def rsa_area(
     attributes: int, *, policy: bytes = b"", symmetric: bytes, scheme: bytes, modulus: bytes, bits: int, exponent: int
 ) -> bytes:
     """Return the public area of an RSA key. exponent: 0 for 65537."""
-    head = _head(_RSA, attributes, policy, SHA256)
+    head = _head(RSA, attributes, policy, SHA256)
     return head + symmetric + scheme + struct.pack(">HI", bits, exponent) + sized(modulus)
 
 
@@ -59,13 +68,13 @@ def ecc_area(
     name_alg: int = SHA256,
 ) -> bytes:
     """Return the public area of an elliptic curve key."""
-    head = _head(_ECC, attributes, policy, name_alg)
-    return head + symmetric + scheme + struct.pack(">HH", curve, _NULL) + sized(x) + sized(y)
+    head = _head(ECC, attributes, policy, name_alg)
+    return head + symmetric + scheme + struct.pack(">HH", curve, NULL) + sized(x) + sized(y)
 
 
-NO_SCHEME = struct.pack(">H", _NULL)
-ECDSA_SHA256 = struct.pack(">HH", _ECDSA, SHA256)
-RSASSA_SHA256 = struct.pack(">HH", _RSASSA, SHA256)
+NO_SCHEME = struct.pack(">H", NULL)
+ECDSA_SHA256 = struct.pack(">HH", ECDSA, SHA256)
+RSASSA_SHA256 = struct.pack(">HH", RSASSA, SHA256)
 
 AK = ecc_area(_OWN | RESTRICTED | SIGN, symmetric=NO_SCHEME, scheme=ECDSA_SHA256)
 """`ecc256:ecdsa-sha256:null` in the endorsement hierarchy: restricted, so that it signs only what the TPM says."""

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gateway.errors import ConfigError, TrustError
 from provisioning.ca import keyfile
-from provisioning.ca.book import Book, Issued
+from provisioning.ca.book import WAIT_S, Book, Issued
 from provisioning.ca.profiles import (
     BACKDATED,
     FOREVER,
@@ -29,6 +29,7 @@ from provisioning.ca.profiles import (
 from provisioning.ca.requests import read_public_key, read_request
 from provisioning.ca.token import open_key
 from provisioning.ca.unlock import Unlock
+from provisioning.turn import turn
 
 REASONS = tuple(reason.value for reason in x509.ReasonFlags if reason is not x509.ReasonFlags.remove_from_crl)
 SUBJECTS = (Kind.AK, Kind.IDEVID, Kind.LDEVID, Kind.ENROL)
@@ -85,15 +86,21 @@ def load_chain(folder: Path) -> list[x509.Certificate]:
 
 
 def write(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Replace a file whole, durably. Raises ConfigError."""
+    """Replace a file whole, durably; with this mode, whatever the umask: a broker reads lists. Raises ConfigError."""
     temporary = path.with_name(f".{path.name}.new")
     try:
         temporary.unlink(missing_ok=True)
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
+            os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as e:
         raise ConfigError(f"{path}: cannot write: {e}") from e
 
@@ -233,7 +240,15 @@ class Authority:
         days = days or (ROOT_CRL_DAYS if self.about.role is Role.ROOT else CRL_DAYS)
         if not 1 <= days <= 3660:
             raise ConfigError(f"days: got {days}, want 1..3660")
-        number, made_s, next_s = self._book.next_crl(now_s=int(self._start().timestamp()), lasts_s=days * 86_400)
+        with turn(
+            self.folder / "crl.turn", wait_s=WAIT_S, error=ConfigError
+        ):  # or of two that are made at once, the older one might be written last
+            number, made_s, next_s = self._book.next_crl(now_s=int(self._start().timestamp()), lasts_s=days * 86_400)
+            pem = self._list(number, made_s, next_s)
+            write(self.folder / "crl.pem", pem)
+        return pem
+
+    def _list(self, number: int, made_s: int, next_s: int) -> bytes:
         key = self._key.public_key()
         builder = (
             x509.CertificateRevocationListBuilder()
@@ -247,9 +262,7 @@ class Authority:
         for one in self._book.find():
             if one.revoked_s is not None and one.end_s > gone_s:
                 builder = builder.add_revoked_certificate(_entry(one))
-        pem = builder.sign(self._key, digest_of(self._key)).public_bytes(serialization.Encoding.PEM)
-        write(self.folder / "crl.pem", pem)
-        return pem
+        return builder.sign(self._key, digest_of(self._key)).public_bytes(serialization.Encoding.PEM)
 
     def newest_crl(self) -> tuple[int, int, int] | None:
         """Return the number of the newest list, its date and its end in Unix seconds; None without one."""

@@ -18,6 +18,8 @@ CREATE TABLE IF NOT EXISTS crl (number INTEGER PRIMARY KEY, made_s INTEGER NOT N
 """
 _COLUMNS = "number, kind, subject, sha256, start_s, end_s, der, revoked_s, reason"
 WAIT_S = 30.0
+MOST_AHEAD_S = 86_400
+"""Lists that are made more often than once a second are dated ahead; a day is more than that ever comes to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +77,12 @@ class Book:
 
     def find(self, *, subject: str | None = None, number: str | None = None) -> list[Issued]:
         """Return the certificates of a subject or of a number, or all; oldest first."""
-        where, values = [], []
-        for column, value in (("subject", subject), ("number", number)):
-            if value is not None:
-                where.append(f"{column} = ?")
-                values.append(value)
-        condition = f"WHERE {' AND '.join(where)} " if where else ""
-        query = f"SELECT {_COLUMNS} FROM issued {condition}ORDER BY start_s, number"  # noqa: S608 - our own columns
+        wanted = {"subject": subject, "number": number}
+        columns = [column for column, value in wanted.items() if value is not None]
+        condition = f"WHERE {' AND '.join(f'{column} = ?' for column in columns)} " if columns else ""
+        query = f"SELECT {_COLUMNS} FROM issued {condition}ORDER BY rowid"  # noqa: S608 - our own columns
         with self._changing() as db:
-            rows = db.execute(query, values).fetchall()
+            rows = db.execute(query, [wanted[column] for column in columns]).fetchall()
         return [Issued(**dict(zip(_COLUMNS.split(", "), row, strict=True))) for row in rows]
 
     def revoke(self, numbers: Sequence[str], *, at_s: int, reason: str) -> int:
@@ -98,15 +97,21 @@ class Book:
             )
 
     def next_crl(self, *, now_s: int, lasts_s: int) -> tuple[int, int, int]:
-        """Return the number, the date and the end of the next list.
+        """Return the number, the date and the end of the next list; nobody gets this number again.
 
         Its date is later than that of every list before: of two with one date, OpenSSL keeps the one that it has.
+        Raises ConfigError where that would be another day: a clock was wrong, and no peer takes a list of tomorrow.
         """
         with self._changing() as db:
             number, made_s = db.execute("SELECT coalesce(max(number), 0), coalesce(max(made_s), 0) FROM crl").fetchone()
+            if made_s > now_s + MOST_AHEAD_S:
+                raise ConfigError(
+                    f"{self._path}: got list {number}, dated {made_s - now_s} s after now, want the clock set right; "
+                    "if it was wrong then, a row of the table crl to be deleted"
+                )
             made_s = max(now_s, made_s + 1)
-            db.execute("INSERT INTO crl VALUES (?, ?, ?)", (number + 1, made_s, now_s + lasts_s))
-        return number + 1, made_s, now_s + lasts_s
+            db.execute("INSERT INTO crl VALUES (?, ?, ?)", (number + 1, made_s, made_s + lasts_s))
+        return number + 1, made_s, made_s + lasts_s
 
     def newest_crl(self) -> tuple[int, int, int] | None:
         """Return the number, the date and the end of the newest list, None without one."""

@@ -27,10 +27,17 @@ def _now() -> datetime:
 
 
 def make_root(
-    folder: Path, *, name: str, unlock: Unlock, key: str | None = None, curve: str = "p256", now: Now = _now
+    folder: Path,
+    *,
+    name: str,
+    unlock: Unlock,
+    key: str | None = None,
+    curve: str = "p256",
+    passes: int = keyfile.PASSES,
+    now: Now = _now,
 ) -> Authority:
     """Make a root in a new folder, with an empty CRL. key: a PKCS#11 URI; a file without it. Raises ConfigError."""
-    private = _make_key(folder, Role.ROOT, name=name, unlock=unlock, key=key, curve=curve)
+    private = _make_key(folder, Role.ROOT, name=name, unlock=unlock, key=key, curve=curve, passes=passes)
     start = now().replace(microsecond=0) - BACKDATED
     public = private.public_key()
     builder = authority_builder(name=name, role=Role.ROOT, key=public, start=start, end=FOREVER, issuer=None)
@@ -48,7 +55,10 @@ def make_request(
     """Make an issuing authority's key in a new folder, and the request for its certificate; return the request."""
     if role not in ISSUING:
         raise ConfigError(f"role: got {role}, want devices or operation")
-    private = _make_key(folder, role, name=name, unlock=unlock, key=key, curve=curve)
+    return _request(folder, name, role, _make_key(folder, role, name=name, unlock=unlock, key=key, curve=curve))
+
+
+def _request(folder: Path, name: str, role: Role, private: ec.EllipticCurvePrivateKey) -> Path:
     request = x509.CertificateSigningRequestBuilder().subject_name(authority_name(name, role))
     path = folder / "ca.csr"
     write(path, request.sign(private, digest_of(private)).public_bytes(serialization.Encoding.PEM))
@@ -72,7 +82,10 @@ def accept(folder: Path, bundle: bytes, *, unlock: Unlock, now: Now = _now) -> A
     Also takes a newer bundle, as when the root's list was renewed.
     """
     about = About.read(folder)
-    private = load_key(folder, about, unlock)
+    return _accepted(folder, about, load_key(folder, about, unlock), bundle, now=now)
+
+
+def _accepted(folder: Path, about: About, private: ec.EllipticCurvePrivateKey, bundle: bytes, *, now: Now) -> Authority:
     chain, lists = check_answer(bundle, about, private, folder)
     write(folder / "chain.pem", b"".join(one.public_bytes(serialization.Encoding.PEM) for one in chain))
     write(folder / "root-crl.pem", lists.public_bytes(serialization.Encoding.PEM))
@@ -89,20 +102,24 @@ def make_all(
     unlock: Unlock,
     key: str | None = None,
     curve: str = "p256",
+    passes: int = keyfile.PASSES,
     now: Now = _now,
 ) -> list[Authority]:
     """Make a root and both issuing authorities under one folder, as a small factory has them.
 
-    key: a PKCS#11 URI in which `{role}` stands for the role, so that each has a label of its own.
+    key: a PKCS#11 URI in which `{role}` stands for the role, so that each has a label of its own. passes: of scrypt,
+    for key files; fewer are for authorities that are thrown away.
     """
     if key is not None and "{role}" not in key:
         raise ConfigError("key: got one label for three keys, want {role} in it")
-    root = make_root(folder / "root", name=name, unlock=root_unlock, key=_keyed(key, Role.ROOT), curve=curve, now=now)
+    label = _keyed(key, Role.ROOT)
+    root = make_root(folder / "root", name=name, unlock=root_unlock, key=label, curve=curve, passes=passes, now=now)
     made = [root]
     for role in ISSUING:
         own = folder / role
-        request = make_request(own, name=name, role=role, unlock=unlock, key=_keyed(key, role)).read_bytes()
-        made.append(accept(own, sign_request(root, request, name=name, role=role), unlock=unlock, now=now))
+        private = _make_key(own, role, name=name, unlock=unlock, key=_keyed(key, role), curve="p256", passes=passes)
+        answer = sign_request(root, _request(own, name, role, private).read_bytes(), name=name, role=role)
+        made.append(_accepted(own, About.read(own), private, answer, now=now))
     return made
 
 
@@ -123,7 +140,7 @@ def check_answer(
     try:
         chain = x509.load_pem_x509_certificates(bundle)
         lists = x509.load_pem_x509_crl(bundle)
-    except ValueError as e:
+    except (ValueError, x509.InvalidVersion) as e:
         raise TrustError(f"{folder}: want PEM with the certificate, the root's, and the root's list: {e}") from e
     if len(chain) != 2 or chain[0].public_key() != private.public_key():
         raise TrustError(f"{folder}: want two certificates, the first for this authority's key")
@@ -147,7 +164,14 @@ def _keyed(key: str | None, role: Role) -> str | None:
 
 
 def _make_key(
-    folder: Path, role: Role, *, name: str, unlock: Unlock, key: str | None, curve: str
+    folder: Path,
+    role: Role,
+    *,
+    name: str,
+    unlock: Unlock,
+    key: str | None,
+    curve: str,
+    passes: int = keyfile.PASSES,
 ) -> ec.EllipticCurvePrivateKey:
     """Make the folder and the key. A half-made folder is refused, not mended: nothing rests on it yet."""
     authority_name(name, role)
@@ -164,7 +188,7 @@ def _make_key(
         made: ec.EllipticCurvePrivateKey = token.make_key(key, unlock, curve=curve)
     else:
         made = ec.generate_private_key(token.CURVES[curve])
-        pem = keyfile.encrypt(made, unlock, salt=secrets.token_bytes(16), iv=secrets.token_bytes(16))
+        pem = keyfile.encrypt(made, unlock, salt=secrets.token_bytes(16), iv=secrets.token_bytes(16), passes=passes)
         write(folder / "ca.key", pem, mode=0o600)
     write(folder / "authority.json", About(name=name, role=role, key=key or "ca.key").text().encode())
     return made

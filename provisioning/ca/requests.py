@@ -19,7 +19,7 @@ def read_request(request: bytes, *, curves: tuple[str, ...] = ("secp256r1",)) ->
         parsed = load(request)
         key = parsed.public_key()
         holds = parsed.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as e:
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.InvalidVersion) as e:
         raise TrustError("request: this is no certificate request that can be read") from e
     if not holds:
         raise TrustError("request: its signature is wrong")

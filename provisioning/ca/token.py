@@ -38,7 +38,8 @@ class TokenAddress:
         """Return what a URI says. Raises ConfigError."""
         found = _URI.fullmatch(uri)
         if found is None:
-            raise ConfigError(f"key: got {uri[:80]!r}, want pkcs11:token=NAME;object=LABEL?module-path=/PATH")
+            got = "a PIN in it" if "pin-" in uri else repr(uri[:80])  # which is shown to nobody
+            raise ConfigError(f"key: got {got}, want pkcs11:token=NAME;object=LABEL?module-path=/PATH")
         token, label, module = map(unquote, found.groups())
         return cls(token=token, label=label, module=module)
 

@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.errors import ConfigError
+from provisioning.cli.files import FILE, FOLDER, read, write
 from provisioning.cli.issuing import issue_client, issue_server
 from provisioning.cli.revoking import crl, revoke
 from provisioning.cli.unlocking import ROOT, find_unlock, unlock_option
 
 if TYPE_CHECKING:
     from provisioning.ca import Authority, Unlock
-
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-_FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.group("ca")
@@ -24,14 +21,14 @@ def ca() -> None:
 
 
 @ca.command()
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=FOLDER)
 @click.option("--name", required=True, help="The organisation in the certificates.")
 @click.option("--root", "only_root", is_flag=True, help="Make a root alone: where it is kept offline.")
 @click.option("--issuing", type=click.Choice(["devices", "operation"]), help="Make one issuing authority alone.")
-@click.option("--signed-by", type=_FOLDER, help="With --issuing: a root that is here signs at once.")
+@click.option("--signed-by", type=FOLDER, help="With --issuing: a root that is here signs at once.")
 @click.option("--key", help="A PKCS#11 URI instead of a key file; {role} in it where several are made.")
 @click.option("--curve", type=click.Choice(["p256", "p384"]), default="p256", show_default=True, help="Of the root.")
-@click.option("--root-unlock", type=_FILE, help=f"As --unlock, for the root's key; else {ROOT} is asked.")
+@click.option("--root-unlock", type=FILE, help=f"As --unlock, for the root's key; else {ROOT} is asked.")
 @unlock_option
 def init(
     folder: Path,
@@ -90,12 +87,12 @@ def _make_issuing(
 
 
 @ca.command()
-@click.argument("root", type=_FOLDER)
-@click.argument("request", type=_FILE)
+@click.argument("root", type=FOLDER)
+@click.argument("request", type=FILE)
 @click.option("--role", required=True, type=click.Choice(["devices", "operation"]), help="What it is to be for.")
 @click.option("--name", help="The organisation in its certificate; the root's own without it.")
-@click.option("--out", type=_FILE, help="Where the answer goes; REQUEST.pem without it.")
-@click.option("--root-unlock", type=_FILE, help=f"The root's password or PIN; else {ROOT} is asked.")
+@click.option("--out", type=FILE, help="Where the answer goes; REQUEST.pem without it.")
+@click.option("--root-unlock", type=FILE, help=f"The root's password or PIN; else {ROOT} is asked.")
 def sign(root: Path, request: Path, *, role: str, name: str | None, out: Path | None, root_unlock: Path | None) -> None:
     """Let the root sign an issuing authority's request. Runs where the root is kept.
 
@@ -107,13 +104,13 @@ def sign(root: Path, request: Path, *, role: str, name: str | None, out: Path | 
     signer = Authority.open(root, unlock=find_unlock(root_unlock, "the root", variable=ROOT))
     answer = sign_request(signer, read(request), name=name or signer.about.name, role=Role(role))
     path = out or request.with_suffix(".pem")
-    path.write_bytes(answer)
+    write(path, answer)
     click.echo(f"{path}: take it back: provision ca accept FOLDER {path}")
 
 
 @ca.command("accept")
-@click.argument("folder", type=_FOLDER)
-@click.argument("answer", type=_FILE)
+@click.argument("folder", type=FOLDER)
+@click.argument("answer", type=FILE)
 @unlock_option
 def accept_(folder: Path, answer: Path, *, unlock_file: Path | None) -> None:
     """Take the root's answer into an issuing authority's folder; also a newer one, with a newer list of the root's.
@@ -129,7 +126,7 @@ def accept_(folder: Path, answer: Path, *, unlock_file: Path | None) -> None:
 
 
 @ca.command()
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=FOLDER)
 @click.option("--subject", help="Only of this device, gateway or host.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def show(folder: Path, *, subject: str | None, as_json: bool) -> None:
@@ -149,14 +146,6 @@ def show(folder: Path, *, subject: str | None, as_json: bool) -> None:
     for one in said["issued"]:
         gone = f", revoked {one['revoked']} ({one['reason']})" if one["revoked"] else ""
         click.echo(f"  {one['number']}  {one['kind']:9}  {one['subject']}  until {one['not_after']}{gone}")
-
-
-def read(path: Path) -> bytes:
-    """Return a file. Raises ConfigError."""
-    try:
-        return path.read_bytes()
-    except OSError as e:
-        raise ConfigError(f"{path}: {e.strerror}, want a readable file") from e
 
 
 for _command in (issue_client, issue_server, revoke, crl):

@@ -4,17 +4,15 @@ from pathlib import Path
 
 import click
 
-from gateway.errors import ConfigError
+from provisioning.cli.files import FILE, FOLDER, read, write
 from provisioning.cli.unlocking import find_unlock, unlock_option
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_out = click.option("--out", type=_FILE, required=True, help="Where the certificate and those above it go, in PEM.")
+_out = click.option("--out", type=FILE, required=True, help="Where the certificate and those above it go, in PEM.")
 
 
 @click.command("issue-client")
-@click.argument("folder", type=_FOLDER)
-@click.argument("request", type=_FILE)
+@click.argument("folder", type=FOLDER)
+@click.argument("request", type=FILE)
 @click.option("--gateway", required=True, help="A gateway's id, or the ledger's or the verifier's name.")
 @click.option("--hours", type=float, default=72.0, show_default=True, help="How long it lasts.")
 @click.option("--enrol", is_flag=True, help="For enrol_GATEWAY, which may only ask the verifier for a certificate.")
@@ -31,13 +29,13 @@ def issue_client(
     from provisioning.ca import Authority
 
     authority = Authority.open(folder, unlock=find_unlock(unlock_file, f"the authority in {folder}"))
-    made = authority.issue_ldevid(_read(request), gateway=gateway, hours=hours, enrol=enrol)
+    made = authority.issue_ldevid(read(request), gateway=gateway, hours=hours, enrol=enrol)
     _write(out, (made, *authority.chain[:-1]))
 
 
 @click.command("issue-server")
-@click.argument("folder", type=_FOLDER)
-@click.argument("request", type=_FILE)
+@click.argument("folder", type=FOLDER)
+@click.argument("request", type=FILE)
 @click.option("--host", "hosts", multiple=True, required=True, help="A name or address of the broker; may be repeated.")
 @click.option("--days", type=int, default=90, show_default=True, help="How long it lasts.")
 @_out
@@ -53,21 +51,11 @@ def issue_server(
     from provisioning.ca import Authority
 
     authority = Authority.open(folder, unlock=find_unlock(unlock_file, f"the authority in {folder}"))
-    _write(out, (authority.issue_server(_read(request), hosts=hosts, days=days), *authority.chain[:-1]))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as e:
-        raise ConfigError(f"{path}: {e.strerror}, want a certificate request in PEM or DER") from e
+    _write(out, (authority.issue_server(read(request), hosts=hosts, days=days), *authority.chain[:-1]))
 
 
 def _write(out: Path, certificates: tuple[bytes, ...]) -> None:
     from provisioning.ca.folder import to_pem
 
-    try:
-        out.write_bytes(to_pem(certificates))
-    except OSError as e:
-        raise ConfigError(f"{out}: {e.strerror}, want a file that can be written") from e
+    write(out, to_pem(certificates))
     click.echo(out)

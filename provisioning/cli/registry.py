@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.errors import ConfigError
+from provisioning.cli.files import FILE, FOLDER, read, write
 
 if TYPE_CHECKING:
     from provisioning.registrar import Place
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-_FILE = click.Path(path_type=Path, dir_okay=False)
-
 place_option = click.option(
     "--registrar",
     "folder",
-    type=_FOLDER,
+    type=FOLDER,
     default=Path("registrar"),
     show_default=True,
     envvar="WATTSEAL_REGISTRAR",
@@ -58,8 +55,8 @@ def init(folder: Path, *, name: str, database: str) -> None:
 
 @registrar.command()
 @place_option
-@click.option("--since", type=_FILE, help="An earlier checkpoint, from elsewhere: the log must go on from it.")
-@click.option("--checkpoint", type=_FILE, help="Write the newest checkpoint here, to be kept elsewhere.")
+@click.option("--since", type=FILE, help="An earlier checkpoint, from elsewhere: the log must go on from it.")
+@click.option("--checkpoint", type=FILE, help="Write the newest checkpoint here, to be kept elsewhere.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def verify(folder: Path, *, since: Path | None, checkpoint: Path | None, as_json: bool) -> None:
     """Check the log's every leaf and signature, and the database against it, row by row.
@@ -70,10 +67,10 @@ def verify(folder: Path, *, since: Path | None, checkpoint: Path | None, as_json
     from provisioning.registrar import verify as verify_
 
     place = place_of(folder)
-    earlier = None if since is None else _read(since)
+    earlier = None if since is None else read(since)
     held = verify_(place.url, log=place.log, signer=place.signer, since=earlier)
     if checkpoint is not None:
-        checkpoint.write_bytes(held.checkpoint)
+        write(checkpoint, held.checkpoint)
     if as_json:
         click.echo(json.dumps({"units": held.units, "leaves": held.size, "log": place.signer.name}))
     else:
@@ -97,7 +94,7 @@ def rebuild(folder: Path) -> None:
 @registrar.command()
 @click.argument("serial")
 @place_option
-@click.option("--out", type=_FOLDER, required=True, help="A folder for the three files.")
+@click.option("--out", type=FOLDER, required=True, help="A folder for the three files.")
 def export(serial: str, *, folder: Path, out: Path) -> None:
     """Write a unit's birth record with the proof that it is in the factory's log.
 
@@ -111,15 +108,14 @@ def export(serial: str, *, folder: Path, out: Path) -> None:
         made = export_(own, serial)
     finally:
         own.close()
-    out.mkdir(parents=True, exist_ok=True)
     for name, content in (("birth.note", made.birth), ("birth.leaf", made.leaf), ("birth.tlog-proof", made.proof)):
-        (out / name).write_bytes(content)
+        write(out / name, content)
         click.echo(out / name)
 
 
 @registrar.command()
-@click.argument("exported", type=_FOLDER)
-@click.option("--key", type=_FILE, required=True, help="The factory's verifier key: factory.vkey.")
+@click.argument("exported", type=FOLDER)
+@click.option("--key", type=FILE, required=True, help="The factory's verifier key: factory.vkey.")
 def check(exported: Path, *, key: Path) -> None:
     """Check an exported birth record, offline, by the factory's key alone.
 
@@ -132,16 +128,9 @@ def check(exported: Path, *, key: Path) -> None:
 
     verifier = read_verifier(key, "--key", kind=SignatureKind.NOTE)
     names = ("birth.note", "birth.leaf", "birth.tlog-proof")
-    note, leaf, proof = (_read(exported / name) for name in names)
+    note, leaf, proof = (read(exported / name) for name in names)
     birth = verify_exported(Exported(birth=note, leaf=leaf, proof=proof), verifier=verifier)
     click.echo(f"{birth.serial}: OK: {birth.model}, order {birth.order}, in the log of {verifier.name}")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as e:
-        raise ConfigError(f"{path}: {e.strerror}, want a readable file") from e
 
 
 COMMANDS = (registrar,)

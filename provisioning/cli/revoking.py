@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from gateway.errors import ConfigError
+from provisioning.cli.files import FILE, FOLDER
 from provisioning.cli.unlocking import find_unlock, unlock_option
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-_FILE = click.Path(path_type=Path, dir_okay=False)
 REASONS = (
     "unspecified",
     "keyCompromise",
@@ -23,7 +22,7 @@ REASONS = (
 
 
 @click.command()
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=FOLDER)
 @click.option("--certificate", "number", help="Its serial number, in hexadecimal.")
 @click.option("--subject", help="All certificates of this device's serial or gateway.")
 @click.option("--reason", type=click.Choice([*REASONS, "cACompromise"]), required=True, help="Why, by RFC 5280.")
@@ -49,9 +48,9 @@ def revoke(folder: Path, *, number: str | None, subject: str | None, reason: str
 
 
 @click.command()
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=FOLDER)
 @click.option("--days", type=click.IntRange(1, 3660), help="How long it lasts: 7 days, the root's 366.")
-@click.option("--out", type=_FILE, help="Write it here too, with the root's list.")
+@click.option("--out", type=FILE, help="Write it here too, with the root's list.")
 @click.option("--reload-pid", type=click.IntRange(2), help="Then send SIGHUP to this process: a Mosquitto.")
 @unlock_option
 def crl(folder: Path, *, days: int | None, out: Path | None, reload_pid: int | None, unlock_file: Path | None) -> None:

@@ -62,7 +62,9 @@ def station(
     if sum((bool(units), batch is not None, simulate is not None)) != 1:
         raise click.UsageError("want units, or --batch, or --simulate")
     if simulate is not None:
-        with _ended_gently(), _simulation(simulate, seed=seed, config=config) as run:
+        if config is not None:
+            raise click.UsageError("want --simulate without --config: no TPM in software gets a real certificate")
+        with _ended_gently(), _simulation(simulate, seed=seed) as run:
             return _enrol(run.station, run.orders, count=simulate, jobs=jobs or 2, as_json=as_json)
     if config is None:
         raise click.UsageError("want --config station.toml")
@@ -88,18 +90,12 @@ def _ended_gently() -> Iterator[None]:
 
 
 @contextmanager
-def _simulation(count: int, *, seed: str, config: Path | None) -> Iterator["Simulation"]:
-    from provisioning.station.settings import load_station
+def _simulation(count: int, *, seed: str) -> Iterator["Simulation"]:
     from provisioning.station.simulate import simulated
-    from provisioning.station.station import opened
 
     if not seed.isalnum() or not seed.isascii() or len(seed) > 20:
         raise click.BadParameter(f"got {seed!r}, want up to 20 letters and digits", param_hint="--seed")
-    if config is None:
-        with simulated(count, seed=seed) as run:
-            yield run
-        return
-    with opened(load_station(config), environ=os.environ) as base, simulated(count, seed=seed, base=base) as run:
+    with simulated(count, seed=seed) as run:
         yield run
 
 

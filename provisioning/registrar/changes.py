@@ -176,6 +176,8 @@ def checked_result(result: Any) -> dict[str, str]:
     for key, value in result.items():
         if type(key) is not str or type(value) is not str or len(key) > 64 or len(value) > MOST_RESULT:
             raise TrustError(f"step: want a result of texts, each of at most {MOST_RESULT} characters")
+        if not (key + value).isprintable():  # a TPM maker's texts come to people's terminals
+            raise TrustError("step: want a result of printable characters")
     return dict(result)
 
 

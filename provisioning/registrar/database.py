@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, Table, create_engine, event, make_url, select
+from sqlalchemy import URL, Connection, Engine, RowMapping, Select, Table, create_engine, event, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from gateway.errors import ConfigError
@@ -14,16 +14,22 @@ from provisioning.registrar.unit import State, Unit
 KINDS = ("sqlite", "postgresql+psycopg")
 
 
-def opened_engine(text: str) -> Engine:
-    """Return the engine of a database by its URL. ConfigError for another kind, and for a password in the URL."""
+def checked_url(text: str) -> URL:
+    """Return the URL of a database. ConfigError for another kind, and for a password in it, which it does not quote."""
     try:
         url = make_url(text)
-    except ArgumentError as e:
-        raise ConfigError(f"database: {e}, want the URL of one that can be reached") from e
+    except (ArgumentError, ValueError) as e:
+        raise ConfigError("database: got no URL, want sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME") from e
     if url.drivername not in KINDS:
         raise ConfigError(f"database: got {url.drivername}, want one of {', '.join(KINDS)}")
-    if url.password is not None:
+    if url.password is not None or any("password" in key.lower() for key in url.query):
         raise ConfigError("database: got a password in the URL, want it in PGPASSFILE")
+    return url
+
+
+def opened_engine(text: str) -> Engine:
+    """Return the engine of a database by its URL. Raises ConfigError."""
+    url = checked_url(text)
     try:
         engine = create_engine(url)
     except ImportError as e:

@@ -3,9 +3,6 @@
 Stations of one machine take turns at it. docs/lifecycle.md says what its leaves mean.
 """
 
-import fcntl
-import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +19,7 @@ from gateway.store.segments import Log
 from gateway.tlog import checkpoint as checkpoints
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.note import Signer
+from provisioning.turn import turn
 
 ORIGIN = "wattseal-factory/"
 BIRTH = "birth/"
@@ -88,37 +86,10 @@ def check_signer(signer: Signer) -> str:
 def opened(folder: Path, signer: Signer, *, wait_s: float = WAIT_S) -> Iterator[FactoryLog]:
     """Give the log of a folder, when it is our turn. Raises LogError, also when the turn does not come."""
     origin = check_signer(signer)
-    with _turn(folder, wait_s):
+    with turn(folder.with_name(f"{folder.name}.turn"), wait_s=wait_s, error=LogError):
         # Bodies were checked when they were appended; `verify` checks them all again.
         log = Log.open(RealFiles(folder), origin=origin, recheck_bytes=1)
         try:
             yield FactoryLog(log, signer)
         finally:
             log.close()
-
-
-@contextmanager
-def _turn(folder: Path, wait_s: float) -> Iterator[None]:
-    """Wait for the others to be done: flock on a file beside the folder, which the kernel gives back for the dead."""
-    try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(folder.with_name(f"{folder.name}.turn"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as e:
-        raise LogError(f"{folder}: {e.strerror}, want a folder that can be written") from e
-    try:
-        end = time.monotonic() + wait_s
-        while not _locked(handle):
-            if time.monotonic() > end:
-                raise LogError(f"{folder}: others have had this log for {wait_s:.0f} s")
-            time.sleep(0.005)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

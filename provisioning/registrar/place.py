@@ -10,6 +10,7 @@ from typing import Self
 from gateway.app.keys import read_signer
 from gateway.errors import ConfigError
 from gateway.tlog.note import Signer
+from provisioning.registrar.database import checked_url
 from provisioning.registrar.factorylog import ORIGIN
 from provisioning.registrar.registrar import Registrar
 
@@ -56,6 +57,8 @@ def make_place(folder: Path, *, name: str, database: str = "registrar.sqlite") -
         raise ConfigError(f"name: got {name[:80]!r}, want lower-case letters, digits and -")
     if '"' in database or "\\" in database or any(ord(c) < 32 for c in database):
         raise ConfigError(f"database: got {database!r}, want a file name or a URL")
+    if "://" in database:
+        checked_url(database)  # before anything of it is on a disk
     signer = Signer.generate(f"{ORIGIN}{name}")
     text = f'name = "{name}"\ndatabase = "{database}"\nkey = "factory.key"\nlog = "log"\n'
     files = {"factory.key": (signer.to_text(), 0o600), "factory.vkey": (signer.verifier.vkey, 0o644)}

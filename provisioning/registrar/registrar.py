@@ -32,14 +32,12 @@ class Registrar:
         self._engine, self._folder, self._signer = engine, log, signer
         self._one = threading.RLock()
         self._held: FactoryLog | None = None
-        self._kept = contextlib.ExitStack()
 
     @classmethod
-    def open(cls, url: str, *, log: Path, signer: Signer, keep: bool = False) -> Self:
+    def open(cls, url: str, *, log: Path, signer: Signer) -> Self:
         """Return the registrar on a database (SQLAlchemy's URL: sqlite or postgresql+psycopg) and its factory's log.
 
         Makes both where there are none, and brings the database up to the log. Raises ConfigError, LogError.
-        keep: hold the log until `close`, for a batch: three times as quick, and no other process has a turn.
         """
         check_signer(signer)
         engine = opened_engine(url)
@@ -47,9 +45,6 @@ class Registrar:
         try:
             with engine.begin() as connection:
                 METADATA.create_all(connection)
-            if keep:
-                registrar._held = registrar._kept.enter_context(opened(log, signer))
-                registrar._catch_up(registrar._held)
             with registrar.session():
                 pass
         except SQLAlchemyError as e:
@@ -61,9 +56,7 @@ class Registrar:
         return registrar
 
     def close(self) -> None:
-        """Close the log and the database."""
-        self._held = None
-        self._kept.close()
+        """Close the database."""
         self._engine.dispose()
 
     @property
@@ -90,16 +83,16 @@ class Registrar:
 
     def begin(self, serial: str, *, model: str, order: str, operator: str) -> Unit:
         """Take up a unit; one that was begun for the same order goes on. TrustError for a serial that was ever used."""
-        checked_serial(serial)
         about = {"serial": serial, "model": model, "order": order, "operator": operator}
-        for name, text in about.items():
-            checked_text(name, text)
         with self.session():
             unit = self._find(serial)
             if unit is not None and (unit.state, unit.model, unit.order) == (State.BEGUN, model, order):
                 return unit
             if unit is not None and unit.state is not State.BEGUN:
                 raise TrustError(f"unit {serial}: is {unit.state} already, and cannot be enrolled again")
+            if unit is not None:
+                was = f"{unit.model!r} for order {unit.order!r}"
+                raise TrustError(f"unit {serial}: was begun already as {was}, want the same, or it revoked first")
             return self._event("unit.begun", about)
 
     def step(self, serial: str, name: str, result: Mapping[str, str]) -> Unit:
@@ -113,7 +106,6 @@ class Registrar:
 
     def complete(self, serial: str, birth: bytes) -> Unit:
         """Take a unit's birth record, signed by this factory's key: from here on it is ENROLLED."""
-        checked_serial(serial)
         with self.session():
             unit = self._find(serial)
             if unit is not None and unit.birth == birth and unit.state is State.ENROLLED:
@@ -159,7 +151,7 @@ class Registrar:
         """Return a unit. Raises TrustError when there is none."""
         unit = self._find(serial)
         if unit is None:
-            raise TrustError(f"unit {serial[:80]}: there is none of this serial")
+            raise TrustError(f"unit {serial}: there is none of this serial")
         return unit
 
     def units(self) -> list[Unit]:
@@ -176,12 +168,16 @@ class Registrar:
             raise LogError(f"database: {e.orig}") from e
 
     def _find(self, serial: str) -> Unit | None:
+        checked_serial(serial)
         with self._reading() as connection:
             return read_unit(connection, serial)
 
     # ---- how it changes
 
     def _event(self, what: str, about: Mapping[str, Any]) -> Unit:
+        for name, text in about.items():
+            if isinstance(text, str):
+                checked_text(name, text)  # also what no leaf could hold: a shell's bytes that are no UTF-8
         return self._change(str(about["serial"]), lambda log: log.event(what, about))
 
     def _change(self, serial: str, append: Callable[[FactoryLog], tuple[int, bytes]]) -> Unit:

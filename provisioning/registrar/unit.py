@@ -59,6 +59,6 @@ def checked_serial(serial: str) -> str:
 
 def checked_text(what: str, text: object) -> str:
     """Return a text that may stand in a record. Raises TrustError."""
-    if type(text) is not str or not 0 < len(text) <= MOST_TEXT or any(ord(c) < 32 or ord(c) == 127 for c in text):
-        raise TrustError(f"{what}: want 1 to {MOST_TEXT} characters on one line")
+    if type(text) is not str or not 0 < len(text) <= MOST_TEXT or not text.isprintable():
+        raise TrustError(f"{what}: want 1 to {MOST_TEXT} printable characters on one line")
     return text

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from gateway.codec.enrol_lines import serial as checked_serial
+from gateway.attest.names import check_model
+from gateway.codec import enrol_lines
 from gateway.errors import ConfigError, DeviceError, LinkError, TrustError
+from provisioning.registrar.unit import checked_text
 from provisioning.station.enrolment import Enrolled, StepError
 from provisioning.station.order import Order
 
@@ -116,7 +118,8 @@ def _one(station: Enrols, order: Order, tell: Callable[[str, str], None]) -> Out
         return Outcome(serial=order.serial, is_ok=False, seconds=seconds, steps={}, step=e.step, why=e.why, mend=e.mend)
     except _UNIT as e:
         seconds = time.perf_counter() - begun_s
-        mend = "look at the unit's address and cable"
+        is_refused = isinstance(e, TrustError)
+        mend = "provision show says what became of it" if is_refused else "look at the unit's address and cable"
         return Outcome(
             serial=order.serial, is_ok=False, seconds=seconds, steps={}, step="connect", why=str(e), mend=mend
         )
@@ -174,7 +177,7 @@ def _rows(reader: "csv.DictReader[str]", path: Path, default: Order) -> Iterator
 def make_order(said: Mapping[str, str], *, operator: str, where: str) -> Order:
     """Return an order from plain texts. Raises ConfigError."""
     try:
-        checked_serial(said["serial"])
+        enrol_lines.serial(said["serial"])
     except ValueError as e:
         raise ConfigError(f"{where}: serial: {e}") from e
     lacking = [name for name in COLUMNS if not said[name]]
@@ -183,6 +186,15 @@ def make_order(said: Mapping[str, str], *, operator: str, where: str) -> Order:
     digest = said["image_sha256"]
     if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
         raise ConfigError(f"{where}: image_sha256: got {digest[:70]!r}, want 64 hexadecimal digits")
+    try:
+        check_model(said["model"])
+        checked_text("operator", operator)
+    except TrustError as e:
+        raise ConfigError(f"{where}: {e}") from e
+    try:
+        enrol_lines.name(said["order"])
+    except ValueError as e:
+        raise ConfigError(f"{where}: order: {e}") from e
     return Order(operator=operator, **said)
 
 

@@ -1,6 +1,5 @@
 """What a station writes to: the registrar and the device authority. A batch may share them."""
 
-import base64
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -52,8 +51,10 @@ class Books:
     def claim(self, serial: str, endorsed: Endorsed, ak: AttestationKey) -> None:
         """Write down whose TPM this is. Refuses an EK or an AK that is another unit's."""
         sha256 = hashlib.sha256(endorsed.certificate).hexdigest()
-        remarks = {f"remark_{place}": text[:MOST_TEXT] for place, text in enumerate(endorsed.remarks[:8], 1)}
-        self.record(serial, "ek", {EK: sha256, "kind": endorsed.kind, "maker": endorsed.maker or "-", **remarks})
+        remarks = {f"remark_{place}": _plain(text) for place, text in enumerate(endorsed.remarks[:8], 1)}
+        self.record(
+            serial, "ek", {EK: sha256, "kind": endorsed.kind, "maker": _plain(endorsed.maker) or "-", **remarks}
+        )
         self.record(serial, "activate", {AK: ak.area.name.hex()})
 
     def idevid(self, order: Order, csr: bytes, tls: Public) -> bytes:
@@ -113,11 +114,8 @@ class Books:
         return ak, idevid
 
 
-def pem(chain: Sequence[bytes]) -> bytes:
-    """Return a chain of certificates in PEM."""
-    wrapped = (base64.encodebytes(der).replace(b"\n", b"") for der in chain)
-    lines = (b"\n".join(text[at : at + 64] for at in range(0, len(text), 64)) for text in wrapped)
-    return b"".join(b"-----BEGIN CERTIFICATE-----\n" + body + b"\n-----END CERTIFICATE-----\n" for body in lines)
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:MOST_TEXT])
 
 
 def _is_for(der: bytes, area: Public, order: Order) -> bool:

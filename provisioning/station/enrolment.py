@@ -13,8 +13,9 @@ from typing import TypeVar
 from gateway.attest.birth import Birth, read_birth
 from gateway.errors import ConfigError, GatewayError, LinkError, TrustError
 from gateway.tlog.note import Signer
+from provisioning.ca.folder import to_pem
 from provisioning.station import steps
-from provisioning.station.books import Books, pem
+from provisioning.station.books import Books
 from provisioning.station.link import Link
 from provisioning.station.order import Order, Policy
 from provisioning.station.refusals import refusals
@@ -43,15 +44,11 @@ STEPS: Mapping[str, str] = {
 
 
 class StepError(GatewayError):
-    """Raised when a step of a unit failed: says unit, step, got and want, and how to mend it.
-
-    is_distrust: the unit showed something wrong, rather than nothing.
-    """
+    """Raised when a step of a unit failed: says unit, step, got and want, and how to mend it."""
 
     def __init__(self, serial: str, step: str, why: GatewayError) -> None:
         super().__init__(f"{serial}: {step}: {why}; {STEPS[step]}")
         self.serial, self.step, self.why, self.mend = serial, step, str(why), STEPS[step]
-        self.is_distrust = isinstance(why, TrustError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +200,7 @@ class Enrolment:
         """Hand the unit its certificates and its birth record; it is closed by that."""
         ak, idevid = self._step("deliver", lambda: self._books.certificates(self._order.serial, note))
         if not hello.is_enrolled:
-            files = {"ak-chain.pem": pem(ak), "idevid-chain.pem": pem(idevid), "birth.note": note}
+            files = {"ak-chain.pem": to_pem(ak), "idevid-chain.pem": to_pem(idevid), "birth.note": note}
             self._step("deliver", lambda: steps.finish(self._link, files))
         return Enrolled(serial=self._order.serial, ak_fingerprint=_sha256(ak[0]), birth=note, seconds=self._seconds)
 

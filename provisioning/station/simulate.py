@@ -12,17 +12,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.app.enrolment.enrolee import Enrolee
 from gateway.app.enrolment.identity import Identity
 from gateway.errors import ConfigError
 from gateway.tlog.note import Signer
-from provisioning.ca.folder import make_all
+from provisioning.ca.folder import make_all, to_pem
 from provisioning.ca.unlock import Unlock
 from provisioning.registrar.registrar import Registrar
-from provisioning.station.books import Books, pem
+from provisioning.station.books import Books
 from provisioning.station.link import Transport
 from provisioning.station.maker import Maker, new_tpm, now, open_tpm, running_tpm
 from provisioning.station.order import LENIENT, Order, Policy
@@ -43,11 +43,10 @@ class Simulation:
 
 
 @contextmanager
-def simulated(count: int, *, seed: str, base: Station | None = None) -> Iterator[Simulation]:
-    """Give a station and so many units.
+def simulated(count: int, *, seed: str) -> Iterator[Simulation]:
+    """Give a station and so many units. seed: the middle of the serials. Raises ConfigError.
 
-    seed: the middle of the serials. base: a station of a configuration, whose authority and registrar are
-    to be used; a throw-away authority and registrar without it. Raises ConfigError.
+    Its authority, registrar and log are thrown away: no TPM in software gets a certificate of a real factory.
     """
     folder = Path(tempfile.mkdtemp(prefix="ws-"))
     with ExitStack() as stack:
@@ -55,9 +54,7 @@ def simulated(count: int, *, seed: str, base: Station | None = None) -> Iterator
         maker = Maker("Simulated TPM Maker", now=now())
         (folder / "image").write_bytes(_IMAGE)
         units = Units(folder / "u", maker=maker, image=folder / "image")
-        held = base or stack.enter_context(_throw_away(folder, units))
-        policy = replace(held.policy, roots=(*held.policy.roots, maker.root), ek_kinds=("rsa2048",))
-        station = replace(held, policy=policy, connect=units.connect, label_folder=folder / "labels")
+        station = stack.enter_context(_throw_away(folder, units, maker))
         yield Simulation(station=station, orders=_orders(count, seed=seed))
 
 
@@ -78,7 +75,7 @@ def _orders(count: int, *, seed: str) -> Iterator[Order]:
 class Units:
     """Makes units when they are first reached, and runs them as long as they are talked to."""
 
-    def __init__(self, folder: Path, *, maker: Maker | None, image: Path) -> None:
+    def __init__(self, folder: Path, *, maker: Maker, image: Path) -> None:
         self._folder, self._maker, self._image = folder, maker, image
 
     def connect(self, address: str) -> Transport:
@@ -107,20 +104,20 @@ class Units:
 
 
 @contextmanager
-def _throw_away(folder: Path, units: Units) -> Iterator[Station]:
+def _throw_away(folder: Path, units: Units, maker: Maker) -> Iterator[Station]:
     """Give a station whose authority, registrar and log are gone afterwards."""
     password = Unlock(secret=hashlib.sha256(os.urandom(32)).hexdigest())
-    _, authority, _ = make_all(folder / "ca", name="Simulated", root_unlock=password, unlock=password)
+    _, authority, _ = make_all(folder / "ca", name="Simulated", root_unlock=password, unlock=password, passes=1)
     factory = Signer.generate("wattseal-factory/simulated")
     anchors = {
-        "device-ca.pem": pem([authority.chain[-1]]),
+        "device-ca.pem": to_pem([authority.chain[-1]]),
         "verifier.vkey": Signer.generate("wattseal-verifier/simulated").verifier.vkey.encode(),
         "ledger.vkey": Signer.generate("wattseal-ledger/simulated").cosigner().verifier.vkey.encode(),
         "factory.vkey": factory.verifier.vkey.encode(),
     }
     policy = Policy(
         station="simulation",
-        roots=(),
+        roots=(maker.root,),
         intermediates=(),
         ek_policy=LENIENT,
         ek_kinds=("rsa2048",),

@@ -17,10 +17,11 @@ from gateway.attest.birth import read_birth
 from gateway.errors import ConfigError, TrustError
 from gateway.tlog.note import SignatureKind, Signer
 from provisioning.ca.authority import Authority
+from provisioning.ca.folder import to_pem
 from provisioning.ca.unlock import VARIABLE, Unlock
 from provisioning.label import Label, write_label
 from provisioning.registrar.place import Place
-from provisioning.station.books import Books, pem
+from provisioning.station.books import Books
 from provisioning.station.enrolment import Enrolled, Enrolment
 from provisioning.station.link import Link
 from provisioning.station.order import Order, Policy
@@ -125,7 +126,7 @@ def _policy(settings: Settings, *, root: bytes, factory: Signer) -> Policy:
         ek_policy=settings.ek.policy,
         ek_kinds=settings.ek.kinds,
         anchors={
-            "device-ca.pem": pem([root]),
+            "device-ca.pem": to_pem([root]),
             "verifier.vkey": f"{verifier.vkey}\n".encode(),
             "ledger.vkey": f"{ledger.vkey}\n".encode(),
             "factory.vkey": f"{factory.verifier.vkey}\n".encode(),
@@ -148,7 +149,7 @@ def read_roots(folder: Path) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
         for path in sorted(folder.iterdir()):
             if path.suffix in {".pem", ".crt"}:
                 found += x509.load_pem_x509_certificates(path.read_bytes())
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, x509.InvalidVersion) as e:
         raise ConfigError(f"ek.roots: got {folder}: {e}, want a folder of PEM files") from e
     roots = tuple(one.public_bytes(Encoding.DER) for one in found if one.subject == one.issuer)
     if not roots:

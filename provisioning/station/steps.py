@@ -149,7 +149,7 @@ def request(link: Link, order: Order, tls: Public) -> bytes:
     try:
         read = x509.load_der_x509_csr(csr)
         is_right = read.is_signature_valid and read.public_key() == tls.key
-    except (ValueError, TypeError, UnsupportedAlgorithm) as e:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as e:
         raise TrustError(f"got a certificate request that cannot be read: {e}") from e
     if not is_right:
         raise TrustError("got a certificate request for another key, want the one that the TPM certified")

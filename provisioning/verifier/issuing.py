@@ -73,17 +73,20 @@ class Issuer:
 
         nonce: 32 bytes of chance.
         """
-        if gateway not in self._devices():
+        device = self._devices().get(gateway)  # once: the file may be read again meanwhile
+        if device is None:
             return None
         try:
             csr, evidence = _request(payload)
             if evidence:
-                return pack({"v": 1, "chain": self._issue(gateway, csr, evidence, now_s)}), "issued"
-            if now_s - self._answered_s.get(gateway, float("-inf")) < PACE_S:
+                return pack({"v": 1, "chain": self._issue(gateway, device, csr, evidence, now_s)}), "issued"
+            if 0 <= now_s - self._answered_s.get(gateway, float("-inf")) < PACE_S:  # below 0: our clock was put back
                 return None
             self._answered_s[gateway] = now_s
         except TrustError as e:
             return pack({"v": 1, "refused": str(e)[:300]}), f"refused: {e}"
+        except ConfigError as e:  # a full disk, a token that is away: no reason to stop appraising everybody
+            return pack({"v": 1, "refused": "the authority is out of order: ask again"}), f"not issued: {e}"
         challenge = Challenge(
             gateway=gateway,
             purpose="certify",
@@ -94,14 +97,14 @@ class Issuer:
         self._open[gateway] = _Open(challenge=challenge, csr=csr)
         return pack({"v": 1, "challenge": sign_challenge(challenge, self._signer)}), "challenged"
 
-    def _issue(self, gateway: str, csr: bytes, packed: bytes, now_s: float) -> list[bytes]:
+    def _issue(self, gateway: str, device: str, csr: bytes, packed: bytes, now_s: float) -> list[bytes]:
         """Return the chain of a new certificate. A challenge serves once, also where this raises TrustError."""
         asked = self._open.pop(gateway, None)
         if asked is None or asked.csr != csr or now_s > asked.challenge.deadline_s:
             raise TrustError("evidence: no open challenge for this request: ask again")
         evidence = Evidence.unpack(packed)
         verified = verify_evidence(evidence, self._anchors(), nonce=asked.challenge.nonce, at_s=int(now_s))
-        if verified.device.serial != self._devices()[gateway]:
+        if verified.device.serial != device:
             raise TrustError(f"evidence: by device {verified.device.serial}, which is not that of {gateway}")
         if verified.claims.gateway != gateway or verified.claims.bound != hashlib.sha256(csr).digest():
             raise TrustError("evidence: about another gateway, or another request")

@@ -11,7 +11,7 @@ from gateway.app.backoff import Backoff, attempt
 from gateway.app.keys import read_signer
 from gateway.app.logs import start_logs
 from gateway.app.metrics import serve_metrics
-from gateway.errors import LinkError
+from gateway.errors import ConfigError, LinkError
 from gateway.north.mqtt import (
     Link,
     challenge_topic,
@@ -20,6 +20,7 @@ from gateway.north.mqtt import (
     result_topic,
 )
 from gateway.north.tls import Endpoint
+from provisioning.turn import turn
 from provisioning.verifier.clerk import Clerk
 from provisioning.verifier.config import VerifierConfig
 from provisioning.verifier.desk import Desk
@@ -33,6 +34,8 @@ GROUP = 128
 WAITING = 4 * MOST_OPEN
 """Answers that were asked for, and wait to be verified."""
 LOOK_S = 2.0
+TURN_S = 2.0
+"""For the one before to end, where a service is started again."""
 _LEAST_S, _MOST_S = 0.05, 1.0
 
 
@@ -42,7 +45,9 @@ async def run_verifier(file: Path) -> None:
     files = TrustFiles(file, log)
     config = files.config
     signer = read_signer(config.verifier.key, "verifier.key", name=config.issuer)
-    with closing(Store(config.database)) as store:
+    # Two with one state would each tell the ledger that the other's marks went back.
+    alone = turn(config.verifier.state / "verifier.turn", wait_s=TURN_S, error=ConfigError)
+    with alone, closing(Store(config.database)) as store:
         desk = Desk(files, store, signer, log=log)
         socket = config.run_folder / "verifier.metrics.sock"
         servers = await serve_metrics("verifier", desk.counts, socket=socket, address=config.verifier.metrics)

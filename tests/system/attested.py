@@ -100,7 +100,7 @@ class Chain:
 
     def __init__(self, folder: Path, tcti: str) -> None:
         self.folder, self.tcti = folder, tcti
-        self._environment = {**os.environ, **_SECRETS, "TSS2_LOG": "all+none"}
+        self._environment = {**os.environ, **_SECRETS, "TSS2_LOG": "all+none", "PYTHONSAFEPATH": "1"}
 
     def run(self, *arguments: str, code: int = 0, env: dict[str, str] | None = None) -> str:
         """Run a command in the folder; return what it prints."""

@@ -105,8 +105,8 @@ async def test_a_copied_disk_on_another_tpm_produces_no_acceptable_leaf(tmp_path
             (thief / "gateway.toml").write_text(text)
             copy = Chain(thief, tcti)
             done = subprocess.run(
-                ["timeout", "20", *wattseal("seal", "gateway.toml")],
-                cwd=thief,
+                ["timeout", "20", *wattseal("seal", str(thief / "gateway.toml"))],
+                cwd=tmp_path,
                 capture_output=True,
                 text=True,
                 check=False,

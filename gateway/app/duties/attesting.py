@@ -161,9 +161,9 @@ class Attesting:
             epoch = epochs[-1][1] if epochs else 0
             return is_pinned or self._seal(gateway, State.PENDING, NO_RESULT, now_ns=now_ns, epoch=epoch)
         known = max((index for index, number, _ in epochs if number == newest.epoch), default=newest.first - 1)
-        for index, number, _ in epochs:
-            if index <= known:
-                continue
+        unknown = [(index, number) for index, number, _ in epochs if index > known]
+        # Of a thousand restarts in a backlog the first and the last: what lies between waits under the first, for ever.
+        for index, number in (*unknown[:1], *unknown[1:][-1:]):
             if not self._seal(gateway, State.PENDING, NEW_EPOCH, now_ns=now_ns, epoch=number, first=index):
                 return False
             if not is_pinned:
@@ -179,7 +179,7 @@ class Attesting:
         if told is not None and told.result.status != "none" and told.result.epoch == held.epoch:
             if told.result.status != results.GOOD:
                 return State.FAILED, f"{told.result.status}: {told.result.reason}", told.token
-            if now_ns < told.result.expires_s * _SECOND_NS:
+            if told.holds(now_ns):
                 return State.TRUSTED, "", told.token
         if held.state is State.TRUSTED:
             return self._aged(heard, now_ns)
@@ -187,9 +187,10 @@ class Attesting:
 
     def _aged(self, heard: results.Heard, now_ns: int) -> tuple[State, str, str]:
         good = heard.good
-        if good is not None and now_ns < good.result.expires_s * _SECOND_NS:
+        if good is not None and good.holds(now_ns):
             return State.TRUSTED, "", good.token
-        return State.STALE, "the newest good result is too old", ""
+        is_ahead = good is not None and now_ns < good.result.issued_s * _SECOND_NS
+        return State.STALE, "the newest good result is " + ("later than our clock" if is_ahead else "too old"), ""
 
     def _seal(
         self,
@@ -241,7 +242,8 @@ class Attesting:
             return size
         proven_epoch, proven = self._heard[gateway].proven
         began = max((index for index, number, _ in standings.epochs(gateway) if number == epoch), default=size)
-        return min(size, max(began, proven if proven_epoch == epoch else 0))
+        since = max(began, proven if proven_epoch == epoch else 0)
+        return standings.reach_failed(gateway, epoch, size, since=since)
 
     # ---- metrics
 

@@ -47,7 +47,7 @@ class Closing:
         self._lines: dict[tuple[str, str], ClosingLine] = {}
         self._dirty: dict[str, tuple[ClosingLine, list[int]]] = {}
         self._seen = -1
-        self._discover_ns = 0
+        self._discover_ns = self._looked_ns = 0
         self._is_loaded = False
 
     async def run(self) -> None:
@@ -55,6 +55,9 @@ class Closing:
 
     def look(self, now_ns: int) -> None:
         """Close what is due, and state anew what was touched."""
+        if now_ns < self._looked_ns - DAY_NS:
+            self._begin_again(now_ns)
+        self._looked_ns = now_ns
         if now_ns >= self._discover_ns:
             self._discover(now_ns)
             self._discover_ns = now_ns + _DISCOVER_NS
@@ -70,6 +73,14 @@ class Closing:
             del self._dirty[record]
             if self._steady() >= stop_s:
                 return
+
+    def _begin_again(self, now_ns: int) -> None:
+        """Wait for nothing that was to come by a clock that was set back by more than a day since."""
+        self._discover_ns = 0
+        for line in self._lines.values():
+            line.due_ns, line.heard_ns = 0, min(line.heard_ns, now_ns)
+            for stated in line.stated.values():
+                stated.looked_ns = min(stated.looked_ns, now_ns)
 
     # ---- what there is
 

@@ -1,5 +1,7 @@
 """Deciding: seals what security officers have decided on quarantined leaves, once each."""
 
+import os
+import stat
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
@@ -20,22 +22,29 @@ class Deciding:
         self, state: Path, desk: Desk, log: FilteringBoundLogger, *, ledger: str, officers: Path | None
     ) -> None:
         self._state, self._desk, self._log, self._ledger, self._officers = state, desk, log, ledger, officers
+        self._left: set[Path] = set()
 
     def take(self, now_ns: int) -> bool:
         """Seal the decisions that wait; return whether there was one. One that is refused changes nothing."""
         was_there = False
-        for path in waiting(self._state):
+        for path in waiting(self._state, but=self._left):
             try:
-                with path.open("rb") as file:
-                    note = file.read(MAX_NOTE + 1)
-                if not self._seal(note, now_ns):
+                if not self._seal(_read(path), now_ns):
                     return was_there  # no room: it waits
                 was_there = True
             except (TrustError, ConfigError, OSError) as e:
                 self._desk.counts.decisions_refused += 1
                 self._log.warning("ledger.decision_refused", file=path.name[:80], why=str(e)[:300])
-            path.unlink(missing_ok=True)
+            self._remove(path)
         return was_there
+
+    def _remove(self, path: Path) -> None:
+        """Remove a note that was answered. One that cannot be, as in root's folder, is left alone from here on."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as e:
+            self._left.add(path)
+            self._log.error("ledger.decision_stays", file=path.name[:80], why=str(e)[:300])
 
     def _seal(self, note: bytes, now_ns: int) -> bool:
         if len(note) > MAX_NOTE:
@@ -70,3 +79,11 @@ class Deciding:
         if window is None:
             raise TrustError("decision: no interval leaf is among these leaves: nothing would change")
         return {"start_ns": window[0], "end_ns": window[1]}
+
+
+def _read(path: Path) -> bytes:
+    """Return a note, and a byte more where it is too long. A pipe without a writer is refused, not waited for."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - flags
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise TrustError("decision: want a plain file")
+        return file.read(MAX_NOTE + 1)

@@ -5,6 +5,7 @@ not done again. Normative form: docs/provisioning.md.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class Enrolee:
         self._hardware = serial
         self._about = dict(about)
         self._last: tuple[str, bytes] | None = None
-        self._nonces: set[bytes] = set()
+        self._nonces: deque[bytes] = deque(maxlen=_MOST_NONCES)
         self._is_identified = False
         self._operations: dict[str, tuple[Mapping[str, lines.Field], Callable[..., dict[str, Any]]]] = {
             "hello": ({}, self._hello),
@@ -90,7 +91,10 @@ class Enrolee:
             reply: dict[str, Any] = {"ok": self._do(said)}
         except GatewayError as e:
             reply = {"refused": str(e)[:400]}
-        packed = lines.pack_line({"id": said["id"], **reply})
+        try:
+            packed = lines.pack_line({"id": said["id"], **reply})
+        except ValueError as e:  # four anchors of the longest, say
+            packed = lines.pack_line({"id": said["id"], "refused": f"reply: {e}"})
         self._last = said["id"], packed
         return packed
 
@@ -111,9 +115,9 @@ class Enrolee:
 
     def _use(self, nonce: bytes) -> None:
         """Refuse a nonce that came before: whoever asks again asks anew."""
-        if nonce in self._nonces or len(self._nonces) >= _MOST_NONCES:
+        if nonce in self._nonces:
             raise TrustError("nonce: this one was used before, want a fresh one")
-        self._nonces.add(nonce)
+        self._nonces.append(nonce)
 
     def _serial(self) -> str:
         kept = self._identity.read(SERIAL)

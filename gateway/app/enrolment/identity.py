@@ -13,9 +13,11 @@ ANCHORS = ("device-ca.pem", "verifier.vkey", "ledger.vkey", "factory.vkey")
 AK_CHAIN, IDEVID_CHAIN, BIRTH = "ak-chain.pem", "idevid-chain.pem", "birth.note"
 GIVEN = (AK_CHAIN, IDEVID_CHAIN, BIRTH)
 """What the device gets last of all."""
-TLS_KEY, SERIAL, MARKER, FLOOR = "idevid.key", "serial", "enrolled", "floor"
+TLS_KEY, SERIAL, MARKER = "idevid.key", "serial", "enrolled"
 _SECRET = {TLS_KEY}
 _TEMPORARY = ".new"
+_PLAIN = os.O_NOFOLLOW | os.O_CLOEXEC
+"""A link that somebody left in the folder leads nowhere: `install` gives back what it reads."""
 
 
 class Identity:
@@ -29,7 +31,7 @@ class Identity:
         """Hold the folder alone: two stations never enrol one unit at once."""
         with _narrowed(self._folder):
             self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            handle = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+            handle = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | _PLAIN, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
@@ -46,9 +48,11 @@ class Identity:
         """Return a file's bytes, None when there is none."""
         with _narrowed(self._folder / name):
             try:
-                return (self._folder / name).read_bytes()
+                handle = os.open(self._folder / name, os.O_RDONLY | _PLAIN)
             except FileNotFoundError:
                 return None
+            with os.fdopen(handle, "rb") as file:
+                return file.read()
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file, durably and whole: after a loss of power it has the old content or the new."""

@@ -5,7 +5,7 @@ Whoever may write to the folder can drop a note; what counts is the signature of
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from gateway.errors import ConfigError, TrustError
@@ -77,9 +77,9 @@ def make_key(path: Path, officer: str) -> Verifier:
     return signer.verifier
 
 
-def waiting(state: Path) -> Iterator[Path]:
+def waiting(state: Path, *, but: Collection[Path] = ()) -> Iterator[Path]:
     """Yield the notes that wait."""
     try:
-        yield from sorted(folder_of(state).glob("*.note"))[:_MOST]
+        yield from sorted({*folder_of(state).glob("*.note")}.difference(but))[:_MOST]
     except OSError:
         return

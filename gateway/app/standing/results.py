@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gateway.attest.ear import Result
+from gateway.attest.ear import LEEWAY_S, Result
 from gateway.errors import TrustError
 
 GOOD = "affirming"
@@ -27,6 +27,11 @@ class Told:
 
     result: Result
     token: str
+
+    def holds(self, now_ns: int) -> bool:
+        """Return whether it is of now: neither run out, nor from a time that a clock set back has yet to reach."""
+        result = self.result
+        return (result.issued_s - LEEWAY_S) * _SECOND_NS <= now_ns < result.expires_s * _SECOND_NS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +52,7 @@ class Heard:
         """Return what is known with a newer result. Raises TrustError for one that is not newer."""
         result = told.result
         if result.issued_s <= self.issued_s:
-            raise TrustError("result: not newer than the one before it: a replay, or late")
+            raise TrustError(f"result: not newer than the one before it, of {self.issued_s}: a replay, or late")
         if result.status != GOOD:
             return replace(self, issued_s=result.issued_s, newest=told)
         verified_ns = max(self.verified_ns or 0, result.issued_s * _SECOND_NS)
@@ -83,7 +88,7 @@ def read(state: Path, gateway: str, verify: Verify | None = None) -> Heard:
         issued_s, verified_ns = int(said["issued_s"]), said["verified_ns"]
         epoch, size = map(int, said["proven"])
         tokens = [said["newest"], said["good"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return Heard()
     newest, good = (None if verify is None or token is None else _held(str(token), verify) for token in tokens)
     if type(verified_ns) is not int:

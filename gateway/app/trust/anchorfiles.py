@@ -60,19 +60,27 @@ class AnchorFiles:
         return [(one.st_mtime_ns, one.st_size, one.st_ino) for one in found]
 
     def _read(self) -> Anchors:
-        device_ca, crl = self._paths
-        try:
-            return Anchors.read(_bytes(device_ca), b"" if crl is None else _bytes(crl))
-        except TrustError as e:
-            raise ConfigError(f"attest.device_ca, attest.crl: {e}") from e
+        return read_anchors(*self._paths, where="attest.device_ca, attest.crl")
 
 
-def _bytes(path: Path) -> bytes:
+def read_anchors(device_ca: Path, crl: Path | None, *, where: str) -> Anchors:
+    """Return the anchors in these files. Raises ConfigError. where: who names the files."""
+    found = [read_bounded(path) for path in (device_ca, crl) if path is not None]
+    if not all(content.strip() for content in found):
+        raise ConfigError(f"{where}: got an empty file, want PEM")
+    try:
+        return Anchors.read(*found)
+    except TrustError as e:
+        raise ConfigError(f"{where}: {e}") from e
+
+
+def read_bounded(path: Path) -> bytes:
+    """Return what a file holds, MOST_BYTES at most. Raises ConfigError."""
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as e:
-        raise ConfigError(f"attest: got {path}: {e.strerror}, want a readable file in PEM") from e
-    if not content.strip() or len(content) > MOST_BYTES:
-        raise ConfigError(f"attest: got {path} of {len(content)} bytes, want a file in PEM of {MOST_BYTES} at most")
+        raise ConfigError(f"{path}: {e.strerror}, want a readable file") from e
+    if len(content) > MOST_BYTES:
+        raise ConfigError(f"{path}: got more than {MOST_BYTES} bytes, want fewer")
     return content

@@ -5,12 +5,10 @@ from pathlib import Path
 
 from gateway.app.attester import read_chain
 from gateway.app.keys import read_verifier
-from gateway.attest.chain import Anchors
+from gateway.app.trust.anchorfiles import read_anchors, read_bounded
 from gateway.carbon.audit.devices import DeviceTrust
-from gateway.errors import ConfigError, TrustError
+from gateway.errors import ConfigError
 from gateway.tlog.note import SignatureKind
-
-MOST_SMALL = 16 << 20
 
 
 def read_device_trust(
@@ -28,24 +26,9 @@ def read_device_trust(
         return None
     if bool(births) != (factory is not None) or bool(births) != bool(ek_roots):
         raise ConfigError("verify: --birth, --factory and --ek-root go together, want all of them or none")
-    try:
-        anchors = Anchors.read(_small(device_ca), b"" if crl is None else _small(crl))
-    except TrustError as e:
-        raise ConfigError(f"--device-ca, --crl: {e}") from e
     return DeviceTrust(
-        anchors=anchors,
-        births=tuple(map(_small, births)),
+        anchors=read_anchors(device_ca, crl, where="--device-ca, --crl"),
+        births=tuple(map(read_bounded, births)),
         factory=None if factory is None else read_verifier(factory, "--factory", kind=SignatureKind.NOTE),
         ek_roots=tuple(one for path in ek_roots for one in read_chain(path, "--ek-root")),
     )
-
-
-def _small(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_SMALL + 1)
-    except OSError as e:
-        raise ConfigError(f"{path}: {e.strerror}, want a readable file") from e
-    if len(content) > MOST_SMALL:
-        raise ConfigError(f"{path}: got more than {MOST_SMALL} bytes")
-    return content

@@ -1,7 +1,8 @@
 """What an export says of the states of its gateways, and who vouches for that: verifiers' results, officers' notes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.attest.decision import verify_ruling
 from gateway.attest.ear import verify_result
@@ -11,6 +12,7 @@ from gateway.model import Standing, State
 from gateway.tlog.note import SignatureKind, Verifier
 
 _VERIFIER = "wattseal-verifier/"
+_OFFICER = "wattseal-officer/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,11 @@ class StandingVerdict:
 def check_decisions(
     standings: Standings, gateways: Iterable[str], *, ledger: str, trust: Sequence[str]
 ) -> tuple[DecisionVerdict, ...]:
-    """Return the decisions on gateways' leaves. Raises TrustError where a named officer did not sign one of his."""
+    """Return the decisions on gateways' leaves.
+
+    Raises TrustError where a named officer did not sign one of his, and for one by nobody whom trust names, where it
+    names officers.
+    """
     keys = [Verifier.from_vkey(vkey) for vkey in trust]
     placed = [one for gateway in gateways for one in standings.decisions(gateway)]
     return tuple(_decision(one, keys, ledger) for one in placed)
@@ -55,6 +61,10 @@ def _decision(one: Placed, keys: Sequence[Verifier], ledger: str) -> DecisionVer
     if ruling.ledger != ledger:
         raise TrustError(f"decision: it is for {ruling.ledger[:80]}, and the export is by {ledger}", index=one.index)
     officers = [key for key in keys if key.name == ruling.by and key.kind is SignatureKind.NOTE]
+    if not officers and any(key.name.startswith(_OFFICER) for key in keys):
+        raise TrustError(
+            f"leaf {one.index}: decision: it is by {ruling.by}, no officer whom you named", index=one.index
+        )
     if officers:
         try:
             verify_ruling(one.decision.note, officers, ledger=ledger)
@@ -73,9 +83,17 @@ def _decision(one: Placed, keys: Sequence[Verifier], ledger: str) -> DecisionVer
 
 
 def check_standings(
-    standings: Standings, gateways: Iterable[str], *, ledger: str, trust: Sequence[str]
+    standings: Standings,
+    gateways: Iterable[str],
+    *,
+    ledger: str,
+    trust: Sequence[str],
+    devices: Mapping[str, str],
 ) -> tuple[StandingVerdict, ...]:
-    """Return the newest states. Raises TrustError where a good state's result is not by a verifier whom trust names."""
+    """Return the newest states. Raises TrustError where a good state's result is not by a verifier whom trust names.
+
+    devices: the serial of the device that vouches for a gateway's newest epoch, where that was checked.
+    """
     keys = [key for key in map(Verifier.from_vkey, trust) if key.name.startswith(_VERIFIER)]
     found = []
     for gateway in gateways:
@@ -84,7 +102,7 @@ def check_standings(
             continue
         good = [(index, one) for index, one in standings.sealed(gateway) if one.state is State.TRUSTED]
         for index, one in good if keys else ():
-            _check_result(index, one, keys, ledger)
+            _check_result(index, one, keys, ledger, about=_About(standings.epochs(gateway), devices.get(gateway)))
         found.append(
             StandingVerdict(
                 gateway=gateway,
@@ -97,9 +115,17 @@ def check_standings(
     return tuple(found)
 
 
-def _check_result(index: int, one: Standing, keys: Sequence[Verifier], ledger: str) -> None:
+class _About(NamedTuple):
+    """What a result must be about: in the epochs that the export shows their keys, and the device where it is known."""
+
+    epochs: Sequence[tuple[int, int, str]]
+    device: str | None
+
+
+def _check_result(index: int, one: Standing, keys: Sequence[Verifier], ledger: str, *, about: _About) -> None:
     """Raise TrustError unless a verifier found a gateway good, in this epoch, when the ledger says that it did."""
     why = ""
+    shown = {key for _, number, key in about.epochs if number == one.epoch}
     for key in keys:
         try:
             result = verify_result(
@@ -108,7 +134,9 @@ def _check_result(index: int, one: Standing, keys: Sequence[Verifier], ledger: s
         except TrustError as e:
             why = str(e)
             continue
-        if (result.gateway, result.status, result.epoch) == (one.gateway, "affirming", one.epoch):
+        is_of_it = (result.gateway, result.status, result.epoch) == (one.gateway, "affirming", one.epoch)
+        is_of_key = not shown or (shown == {result.key} and about.device in {None, result.device})
+        if is_of_it and is_of_key:
             return
         why = "its result is about something else"
     raise TrustError(f"leaf {index}: standing: TRUSTED by no result that holds: {why}", index=index)

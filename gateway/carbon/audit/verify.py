@@ -153,17 +153,20 @@ def verify(
         ledger=replace(own, named=_named(keys.ledger, trust)),
         gateways=tuple(replace(log, named=_named(keys.gateways[name], trust)) for name, (log, _) in logs.items()),
         lines=verdicts,
-        **_judged(ledger, subject, keys.ledger.name, trust or ()),
+        **_judged(ledger, keys.ledger.name, trust or (), {name: log.device for name, (log, _) in logs.items()}),
     )
 
 
-def _judged(ledger: LedgerEvidence, subject: Subject, name: str, trust: Sequence[str]) -> dict[str, Any]:
+def _judged(
+    ledger: LedgerEvidence, name: str, trust: Sequence[str], devices: Mapping[str, DeviceVerdict | None]
+) -> dict[str, Any]:
     """Return what the ledger says of the gateways' states, and of its officers' decisions on their leaves."""
     standings = ledger.facts.standings
+    serials = {gateway: device.serial for gateway, device in devices.items() if device is not None}
     with naming(LEDGER_LEAVES):
         return {
-            "standings": check_standings(standings, subject.gateways, ledger=name, trust=trust),
-            "decisions": check_decisions(standings, subject.gateways, ledger=name, trust=trust),
+            "standings": check_standings(standings, devices, ledger=name, trust=trust, devices=serials),
+            "decisions": check_decisions(standings, devices, ledger=name, trust=trust),
         }
 
 

@@ -225,7 +225,7 @@ def test_a_tpm_stands_for_a_key_file() -> None:
     assert config.seal.key is None
     assert config.attest is not None
     assert (config.attest.chain, config.attest.verifier) == (FOLDER / "attest/ak.pem", FOLDER / "keys/verifier.vkey")
-    assert (config.attest.pcrs, config.attest.renew_h, config.attest.counters) == ((0, 7), 12, ())
+    assert (config.attest.pcrs, config.attest.renew_h, config.attest.counters) == ((0, 7), 12, (0x01805753,))
     assert gateway(GATEWAY).attest is None
     assert of_ledger.attest is not None
     assert (of_ledger.attest.device_ca, of_ledger.attest.officers) == (FOLDER / "pki/device-ca.pem", None)

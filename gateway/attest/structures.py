@@ -109,8 +109,7 @@ class Public:
 
     def stands_in(self, certificate: bytes) -> bool:
         """Return whether a certificate, in DER, can be for this key: cheap, and enough to find a mix-up."""
-        encoded = self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        return encoded in certificate
+        return self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) in certificate
 
     @property
     def is_own(self) -> bool:
@@ -262,8 +261,7 @@ def _scheme(source: Octets) -> None:
 
 def _rsa_key(source: Octets) -> rsa.RSAPublicKey:
     _scheme(source)
-    bits, exponent, modulus = source.number(2), source.number(4), source.sized(512)
-    number = int.from_bytes(modulus, "big")
+    bits, exponent, number = source.number(2), source.number(4), int.from_bytes(source.sized(512), "big")
     if not 2048 <= bits <= 4096 or number.bit_length() != bits:
         raise source.wrong(f"got an RSA key of {number.bit_length()} bits that says {bits}, want 2048 to 4096")
     try:
@@ -276,9 +274,8 @@ def _curve_key(source: Octets) -> ec.EllipticCurvePublicKey:
     _scheme(source)
     number = source.number(2)
     _scheme(source)
-    if number not in CURVES:
+    if (curve := CURVES.get(number)) is None:
         raise source.wrong(f"got curve 0x{number:04x}, want P-256 or P-384")
-    curve = CURVES[number]
     x, y = (int.from_bytes(source.sized(curve.key_size // 8), "big") for _ in range(2))
     try:
         return ec.EllipticCurvePublicNumbers(x, y, curve).public_key()
@@ -299,5 +296,5 @@ def parse_nv_public(blob: bytes) -> NvPublic:
 
 
 def _name(name_hash: str, packed: bytes) -> bytes:
-    algorithm = next(number for number, name in HASHES.items() if name == name_hash)
-    return algorithm.to_bytes(2, "big") + hashlib.new(name_hash, packed).digest()
+    numbers = {name: number for number, name in HASHES.items()}
+    return numbers[name_hash].to_bytes(2, "big") + hashlib.new(name_hash, packed).digest()

@@ -21,6 +21,7 @@ from gateway.cli import (
     factors,
     importing,
     inspect,
+    keys,
     market,
     opcua,
     probe,
@@ -68,6 +69,7 @@ for _module in (
     catalogue,
     importing,
     thermal,
+    keys,
     enrol,
     tpm,
 ):

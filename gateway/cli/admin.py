@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gateway.cli.standings import LEDGER, officer, quarantine, readmit
+from gateway.cli.standings import LEDGER, quarantine, readmit
 from gateway.config.feeds import LOCATING
 from gateway.config.location import degrees
 
@@ -59,7 +59,7 @@ def set_location(
     click.echo("dry run: nothing is pinned" if dry_run else f"pinned in {found.path}; a running ledger takes it up")
 
 
-for _command in (readmit, quarantine, officer):
+for _command in (readmit, quarantine):
     admin.add_command(_command)
 
 

@@ -119,23 +119,6 @@ def quarantine(**said: Any) -> None:
     _decide(admit=False, **said)
 
 
-@click.command()
-@click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File of the private key.")
-def officer(name: str, out: Path) -> None:
-    """Make a key by which somebody may decide on quarantined leaves; its verifier key goes beside it, as .vkey.
-
-    \b
-    Example: wattseal admin officer jane --out jane.key
-    """  # noqa: D301 (click's mark for a block that is not wrapped)
-    from gateway.app.standing.officers import make_key
-
-    key = make_key(out, name)
-    click.echo(
-        f"{out}: keep it off the ledger's machine. Put this line into the file of [attest] officers:\n{key.vkey}"
-    )
-
-
 def _decide(
     *,
     admit: bool,

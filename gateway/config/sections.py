@@ -80,7 +80,7 @@ class AttestSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     tcti: how to reach the TPM. chain: the attestation key's certificate and those above it, PEM.
     verifier: the verifier key of whoever may ask for evidence. pcrs: quoted, of the SHA-256 bank.
-    event_log: the firmware's. counters: NV indices of counters to certify.
+    event_log: the firmware's. counters: NV indices of counters to certify; the factory's floor, as a rule.
     renew_h: how often the epoch key is made anew.
     """
 
@@ -93,7 +93,7 @@ class AttestSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         14,
     )
     event_log: Path | None = None
-    counters: Annotated[tuple[int, ...], Meta(max_length=8)] = ()
+    counters: Annotated[tuple[int, ...], Meta(max_length=8)] = (0x01805753,)
     renew_h: Annotated[float, Meta(ge=0.001, le=24)] = 24.0
 
 

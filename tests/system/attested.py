@@ -83,7 +83,6 @@ _GATEWAY = """\
 tcti = "{tcti}"
 chain = "identity/ak-chain.pem"
 verifier = "identity/verifier.vkey"
-counters = [0x01805753]
 """
 _LEDGER = """\
 

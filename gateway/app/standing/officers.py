@@ -4,12 +4,11 @@ Whoever may write to the folder can drop a note; what counts is the signature of
 """
 
 import hashlib
-import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from gateway.errors import ConfigError, TrustError
-from gateway.tlog.note import SignatureKind, Signer, Verifier
+from gateway.tlog.note import SignatureKind, Verifier
 
 MAX_NOTE = 4096
 OFFICER = "wattseal-officer/"
@@ -55,26 +54,6 @@ def read_officers(path: Path) -> tuple[Verifier, ...]:
             )
         found.append(key)
     return tuple(found)
-
-
-def make_key(path: Path, officer: str) -> Verifier:
-    """Write a new private key for the owner alone, and its verifier key beside it with the suffix .vkey; return that.
-
-    Raises ConfigError where a file stands there, or for a name that is none.
-    """
-    try:
-        signer = Signer.generate(f"{OFFICER}{officer}")
-    except TrustError as e:
-        raise ConfigError(f"officer: got {officer!r}: {e}, want a name without spaces") from e
-    public = path.with_suffix(".vkey")
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - a mode
-            file.write(signer.to_text() + "\n")
-        with public.open("x", encoding="utf-8") as file:
-            file.write(signer.verifier.vkey + "\n")
-    except OSError as e:
-        raise ConfigError(f"{e.filename or path}: {e.strerror}, want a new file") from e
-    return signer.verifier
 
 
 def waiting(state: Path, *, but: Collection[Path] = ()) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.errors import ConfigError
 from gateway.model.standing import State
 from provisioning.verifier.records import Marks, missed, unknown, went_back
-from provisioning.verifier.rounds import A_SECOND, LEAST_S, MOST_BAD, MOST_OPEN, Rounds
+from provisioning.verifier.rounds import A_SECOND, AGAIN_S, LEAST_S, MOST_BAD, MOST_OPEN, Rounds
 
 PERIOD_S, DEADLINE_S = 300.0, 30.0
 
@@ -100,6 +100,25 @@ def test_a_round_ends_at_its_deadline_with_what_was_wrong_first() -> None:
     assert found.next_s() == 31.0
     assert [(one.gateway, one.why) for one in found.missed(31.0)] == [("gw1", ""), ("gw2", "signature")]
     assert found.missed(31.0) == []
+
+
+def test_who_misses_a_round_is_asked_again_soon_and_then_less_and_less() -> None:
+    """An answer may have been lost on the way; who is gone for good costs little."""
+    found = rounds(chance=0.0)
+    found.add("gw1", 0.0, among=1)
+    now_s, waits = 0.0, []
+    for _ in range(6):
+        assert found.due(now_s) == ["gw1"]
+        found.ask("gw1", b"nonce", now_s)
+        missed_s = now_s + DEADLINE_S
+        assert [one.gateway for one in found.missed(missed_s)] == ["gw1"]
+        next_s = found.next_s()
+        assert next_s is not None
+        waits.append(next_s - missed_s)
+        now_s = next_s
+    assert waits == sorted(waits)
+    assert waits[0] == AGAIN_S
+    assert waits[-1] == PERIOD_S - DEADLINE_S
 
 
 def test_wrong_answers_leave_the_round_open_and_only_a_few_are_looked_at() -> None:

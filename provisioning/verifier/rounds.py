@@ -19,6 +19,8 @@ MOST_BAD = 4
 """Answers in one round that are looked at."""
 LEAST_S = 5.0
 """Between two challenges to one gateway, however often it asks for one."""
+AGAIN_S = 10.0
+"""A gateway that did not answer is asked again so soon, then after twice that, and so on up to the period."""
 
 
 @dataclass(slots=True)
@@ -28,6 +30,7 @@ class _Round:
     nonce: bytes | None = None
     bad: int = 0
     why: str = ""
+    misses: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,7 @@ class Rounds:
         """Close the round: the device has answered, well or not."""
         is_quick = now_s - self._rounds[gateway].asked_s <= self._deadline_s / 4
         self._room = min(MOST_OPEN, self._room + 1) if is_quick else max(LEAST_OPEN, self._room * 0.98)
+        self._rounds[gateway].misses = 0
         self._close(gateway)
 
     def missed(self, now_s: float) -> list[Missed]:
@@ -133,6 +137,10 @@ class Rounds:
                 break
             found.append(Missed(gateway=gateway, nonce=one.nonce or b"", why=one.why))
             self._close(gateway)
+            again_s = AGAIN_S * 2 ** min(one.misses, 16) * (1 + self._chance())
+            one.misses += 1
+            if now_s + again_s < one.due_s:
+                self._due(gateway, now_s + again_s)
         return found
 
     def withdraw(self, now_s: float) -> None:

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import click
 
-from gateway.app.keys import ROLES, make_key
-
 
 @click.command()
-@click.argument("role", type=click.Choice([*ROLES]))
+@click.argument("role", type=click.Choice(["verifier", "ledger", "officer"]))
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File of the private key.")
 def keygen(role: str, name: str, out: Path) -> None:
@@ -21,6 +19,8 @@ def keygen(role: str, name: str, out: Path) -> None:
              wattseal keygen verifier desk --out desk.key
              wattseal keygen ledger acme --out acme.key
     """  # noqa: D301 (click's mark for a block that is not wrapped)
+    from gateway.app.keys import make_key
+
     private, *public = make_key(out, role, name)
     click.echo(f"{private}: keep it to yourself. For others: {', '.join(map(str, public))}")
 

@@ -52,7 +52,7 @@ def evidence_topic(gateway: str) -> str:
 
 
 def result_topic(gateway: str) -> str:
-    """Return the topic on which the verifier tells the ledger what it found; `+` for all gateways."""
+    """Return the topic on which the verifier tells the ledger what it found."""
     return f"wattseal/v1/{gateway}/result"
 
 
@@ -199,6 +199,7 @@ class Link:
             await self._open.publish(topic, payload, qos=1)
         except aiomqtt.MqttError as e:
             raise self._lost(e) from e
+        _heed()
 
     async def subscribe(self, topic: str) -> None:
         """Return once the broker has granted the subscription (QoS 1). Raises LinkError when it does not."""
@@ -248,8 +249,13 @@ class _OpenSockets:
             self._loop.add_writer(fileno, callback)
 
     def _is_open(self, fileno: int) -> bool:
-        sock = self._paho.socket()
-        return sock is not None and sock.fileno() == fileno
+        return (sock := self._paho.socket()) is not None and sock.fileno() == fileno
+
+
+def _heed() -> None:
+    """Raise a cancellation that aiomqtt's wait_for has swallowed: before Python 3.12, one that comes with the answer."""
+    if (task := asyncio.current_task()) is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _retrieve(task: asyncio.Task[aiomqtt.Client]) -> None:

@@ -253,7 +253,7 @@ class _OpenSockets:
 
 
 def _heed() -> None:
-    """Raise a cancellation that aiomqtt's wait_for has swallowed: before Python 3.12, one that comes with the answer."""
+    """Raise a cancellation that aiomqtt's wait_for swallows, before Python 3.12, if it comes with the answer."""
     if (task := asyncio.current_task()) is not None and task.cancelling():
         raise asyncio.CancelledError
 

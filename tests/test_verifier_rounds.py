@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.attest.appraisal import Appraisal
 from gateway.errors import ConfigError
 from gateway.model.standing import State
-from provisioning.verifier.records import Marks, missed, unknown, went_back
+from provisioning.verifier.records import Marks, judged, missed, unknown, went_back
 from provisioning.verifier.rounds import A_SECOND, AGAIN_S, LEAST_S, MOST_BAD, MOST_OPEN, Rounds
+from tests.appraising import booted, evidence_of, verified
 
 PERIOD_S, DEADLINE_S = 300.0, 30.0
 
@@ -234,6 +236,15 @@ def test_what_goes_back_is_named(change: dict[str, Any], why: str) -> None:
     assert why in found
     assert bool(why) == bool(found)
     assert went_back(None, replace(MARKS, **change)) == ""
+
+
+@pytest.mark.parametrize("status", ["warning", "none", "contraindicated"])
+def test_whatever_is_less_than_affirming_is_a_failure(status: str) -> None:
+    """As it is to the ledger: no gateway is shown as TRUSTED here while its figures are left out there."""
+    about = verified(evidence_of(booted()))
+    told = Appraisal(status=status, reason="why", vector={}, policy="p")
+    outcome = judged(replace(unknown("gw1", "WS-1", 5), verified_s=3), about, told, 60)
+    assert (outcome.record.state, outcome.record.verified_s, outcome.status) == (State.FAILED, 3, status)
 
 
 def test_unreachable_is_not_failed_and_both_keep_when_it_was_last_good() -> None:

@@ -8,7 +8,8 @@ from gateway.attest.ear import Result
 from gateway.attest.evidence import VerifiedEvidence
 from gateway.model.standing import State
 
-AFFIRMED = frozenset({"affirming", "warning"})
+GOOD = "affirming"
+"""What the ledger, too, takes for good; a warning is no less than a failure to it."""
 _MOST_WHY = 300
 _MOST = 2**63 - 1
 _PUT_BACK = {"instance-identity": 2, "configuration": 96}
@@ -111,7 +112,7 @@ def judged(record: Record, verified: VerifiedEvidence, appraisal: Appraisal, now
         # The ledger asks which epoch has failed: the one that now signs, or the newest where an older one is back.
         about = marks if record.marks is None or marks.epoch > record.marks.epoch else record.marks
         return Outcome(record=failed, status="contraindicated", nonce=claims.nonce, about=about, vector=_PUT_BACK)
-    is_good = appraisal.status in AFFIRMED
+    is_good = appraisal.status == GOOD
     found = _turned(record, State.TRUSTED if is_good else State.FAILED, appraisal.reason, now_s)
     found = replace(found, marks=marks, verified_s=found.told_s if is_good else record.verified_s)
     return Outcome(

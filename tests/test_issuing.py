@@ -33,6 +33,7 @@ from gateway.north.tls import Endpoint
 from gateway.tlog.note import Signer
 from hil.plant.soft_tpm import SoftDevice
 from provisioning.verifier.issuing import DEADLINE_S, PACE_S, Issuer
+from provisioning.verifier.records import Marks
 from tests.links import HOST, LEDGER, endpoint
 from tests.reference_files import references, release
 
@@ -107,6 +108,7 @@ def issuer_of(
     *,
     anchors: Anchors | None = None,
     devices: Mapping[str, str] | None = None,
+    marks: Marks | None = None,
 ) -> Issuer:
     return Issuer(
         signer=VERIFIER,
@@ -114,6 +116,7 @@ def issuer_of(
         devices=lambda: {"gw1": SERIAL} if devices is None else devices,
         anchors=lambda: anchors or device.anchors,
         references=lambda: reference,
+        marks=lambda _: marks,
         hours=24,
     )
 
@@ -239,6 +242,24 @@ def test_a_clock_that_is_put_back_silences_nobody(issuer: Issuer) -> None:
     csr = MemoryKey("gw1").csr
     assert "challenge" in ask(issuer, csr, now_s=NOW_S + 86_400)
     assert "challenge" in ask(issuer, csr)
+
+
+def test_a_device_whose_state_was_put_back_gets_none(device: SoftDevice, authority: DevAuthority) -> None:
+    """The verifier knows how far it had come; what has failed there gets no certificate here."""
+    come = Marks(
+        device=hashlib.sha256(device.chain[0]).hexdigest(),
+        reset_count=device.reset_count + 1,
+        restart_count=0,
+        clock_ms=0,
+        epoch=1,
+        key="k",
+        log_size=1,
+    )
+    issuer = issuer_of(device, authority, good(device), marks=come)
+    key = MemoryKey("gw1")
+    said = ask(issuer, key.csr, answer(device, challenged(issuer, key.csr), key.csr))
+    assert "resetCount fell" in said["refused"]
+    assert not authority.issued
 
 
 def test_a_challenge_serves_once_and_not_after_its_deadline(

@@ -15,7 +15,7 @@ from gateway.attest.evidence import MAX_EVIDENCE, NONCE_BYTES, Challenge, Eviden
 from gateway.errors import TrustError
 from gateway.model.standing import State
 from gateway.tlog.note import Signer, Verifier
-from provisioning.verifier.records import Outcome, Record, judged, missed, unknown
+from provisioning.verifier.records import Marks, Outcome, Record, judged, missed, unknown
 from provisioning.verifier.rounds import Rounds
 from provisioning.verifier.store import Store
 from provisioning.verifier.trust import TrustFiles
@@ -89,6 +89,11 @@ class Desk:
     def records(self) -> dict[str, Record]:
         """What is known of each gateway."""
         return dict(self._records)
+
+    def marks(self, gateway: str) -> Marks | None:
+        """Return how far a gateway's device has come, None before its first answer."""
+        record = self._records.get(gateway)
+        return None if record is None else record.marks
 
     # ---- asking
 

@@ -19,6 +19,7 @@ from gateway.errors import ConfigError, TrustError
 from gateway.tlog.note import Signer
 from provisioning.ca import Authority, Unlock
 from provisioning.ca.unlock import VARIABLE
+from provisioning.verifier.records import Marks, marks_of, went_back
 from provisioning.verifier.trust import TrustFiles
 
 DEADLINE_S = 30
@@ -50,7 +51,8 @@ class _Open:
 class Issuer:
     """Answers requests, one open challenge a gateway.
 
-    devices: the serial number of each gateway's device. anchors, references: as they are now.
+    devices: the serial number of each gateway's device. marks: how far it has come, as the verifier knows it; None
+    before its first answer. anchors, references: as they are now.
     """
 
     def __init__(
@@ -61,10 +63,11 @@ class Issuer:
         devices: Callable[[], Mapping[str, str]],
         anchors: Callable[[], Anchors],
         references: Callable[[], References],
+        marks: Callable[[str], Marks | None],
         hours: float,
     ) -> None:
         self._signer, self._authority, self._hours = signer, authority, hours
-        self._devices, self._anchors, self._references = devices, anchors, references
+        self._devices, self._anchors, self._references, self._marks = devices, anchors, references, marks
         self._open: dict[str, _Open] = {}
         self._answered_s: dict[str, float] = {}
 
@@ -108,6 +111,8 @@ class Issuer:
             raise TrustError(f"evidence: by device {verified.device.serial}, which is not that of {gateway}")
         if verified.claims.gateway != gateway or verified.claims.bound != hashlib.sha256(csr).digest():
             raise TrustError("evidence: about another gateway, or another request")
+        if why := went_back(self._marks(gateway), marks_of(verified)):
+            raise TrustError(f"the device is not in order: {why}")
         found = appraise(verified, self._references(), now_s=int(now_s))
         if found.status != "affirming":
             raise TrustError(f"the device is not in order: {found.reason}")
@@ -115,7 +120,7 @@ class Issuer:
         return [leaf, *self._authority.chain]
 
 
-def issuer_of(files: TrustFiles, signer: Signer) -> Issuer | None:
+def issuer_of(files: TrustFiles, signer: Signer, *, marks: Callable[[str], Marks | None]) -> Issuer | None:
     """Return the issuer that a verifier's configuration asks for, None where it asks for none. Raises ConfigError."""
     section = files.config.issue
     if section is None:
@@ -129,6 +134,7 @@ def issuer_of(files: TrustFiles, signer: Signer) -> Issuer | None:
         devices=lambda: files.trust.devices,
         anchors=lambda: files.trust.anchors,
         references=lambda: files.trust.references,
+        marks=marks,
         hours=section.hours,
     )
 

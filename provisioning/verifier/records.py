@@ -95,10 +95,10 @@ def unknown(gateway: str, device: str, now_s: int) -> Record:
     return Record(gateway=gateway, device=device, state=State.PENDING, reason="", since_s=now_s, told_s=now_s)
 
 
-def judged(record: Record, verified: VerifiedEvidence, appraisal: Appraisal, now_s: int) -> Outcome:
-    """Return what the device's own answer makes of it. The device has been found to be the right one."""
+def marks_of(verified: VerifiedEvidence) -> Marks:
+    """Return how far a device has come, by its own answer."""
     claims = verified.claims
-    marks = Marks(
+    return Marks(
         device=verified.device.fingerprint,
         reset_count=verified.reset_count,
         restart_count=verified.restart_count,
@@ -107,6 +107,11 @@ def judged(record: Record, verified: VerifiedEvidence, appraisal: Appraisal, now
         key=claims.key,
         log_size=claims.log_size,
     )
+
+
+def judged(record: Record, verified: VerifiedEvidence, appraisal: Appraisal, now_s: int) -> Outcome:
+    """Return what the device's own answer makes of it. The device has been found to be the right one."""
+    claims, marks = verified.claims, marks_of(verified)
     if why := went_back(record.marks, marks):
         failed = _turned(record, State.FAILED, why, now_s)
         # The ledger asks which epoch has failed: the one that now signs, or the newest where an older one is back.

@@ -53,7 +53,7 @@ async def run_verifier(file: Path) -> None:
         servers = await serve_metrics("verifier", desk.counts, socket=socket, address=config.verifier.metrics)
         log.info("verifier.ready", gateways=len(desk.records), policy=files.trust.references.policy)
         try:
-            await serve(config, desk, log, issuer=issuer_of(files, signer))
+            await serve(config, desk, log, issuer=issuer_of(files, signer, marks=desk.marks))
         finally:
             for server in servers:
                 server.close()

@@ -1,6 +1,5 @@
 """The `wattseal` command. `ems-admin` and `ems-export` are thin aliases."""
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -31,10 +30,7 @@ from gateway.cli import (
     thermal,
     tpm,
 )
-from gateway.errors import ConfigError, GatewayError
-
-EXIT_FAILED = 1
-EXIT_CONFIG = 2
+from gateway.cli.running import run_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,23 +75,7 @@ for _module in (
 
 def run(arguments: Sequence[str], *, name: str = "wattseal") -> int:
     """Run the command; return its exit code: 0 done, 1 failed, 2 a file or an argument is wrong."""
-    try:
-        result = wattseal.main(args=list(arguments), prog_name=name, standalone_mode=False)
-    except click.ClickException as e:
-        e.show()
-        return EXIT_CONFIG
-    except (click.Abort, KeyboardInterrupt):
-        return 130
-    except ConfigError as e:
-        sys.stderr.write(f"{e}\n")
-        return EXIT_CONFIG
-    except GatewayError as e:
-        sys.stderr.write(f"{name}: {e}\n")
-        return EXIT_FAILED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
-        return EXIT_FAILED
-    return result if isinstance(result, int) else 0
+    return run_command(wattseal, arguments, name=name)
 
 
 def main() -> None:

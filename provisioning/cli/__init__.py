@@ -1,16 +1,12 @@
 """The `provision` command: what the factory and the attestation service run."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 import click
 
-from gateway.errors import ConfigError, GatewayError
+from gateway.cli.running import run_command
 from provisioning.cli import authority, lifecycle, registry, station, verifier
-
-EXIT_FAILED = 1
-EXIT_CONFIG = 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,23 +32,7 @@ for _module in (
 
 def run(arguments: Sequence[str], *, name: str = "provision") -> int:
     """Run the command; return its exit code: 0 done, 1 failed, 2 a file or an argument is wrong."""
-    try:
-        result = provision.main(args=list(arguments), prog_name=name, standalone_mode=False)
-    except click.ClickException as e:
-        e.show()
-        return EXIT_CONFIG
-    except (click.Abort, KeyboardInterrupt):
-        return 130
-    except ConfigError as e:
-        sys.stderr.write(f"{e}\n")
-        return EXIT_CONFIG
-    except GatewayError as e:
-        sys.stderr.write(f"{name}: {e}\n")
-        return EXIT_FAILED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
-        return EXIT_FAILED
-    return result if isinstance(result, int) else 0
+    return run_command(provision, arguments, name=name)
 
 
 def main() -> None:

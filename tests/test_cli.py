@@ -15,11 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
 from gateway.app.entry import run_until_stopped
@@ -27,18 +25,17 @@ from gateway.app.forwarding import ForwardMetrics
 from gateway.app.metrics import serve_metrics
 from gateway.app.paths import reachable
 from gateway.carbon.grid.factors import parse_factors
-from gateway.cli import run, wattseal
+from gateway.cli import run
 from gateway.codec.frames import pack_frame
 from gateway.errors import ConfigError, LinkError, LogError
 from gateway.store.files import RealFiles
 from gateway.store.segments import Log
 from gateway.tlog.note import Signer
 from tests.modbus_peers import Ask, Peer
+from tests.programs import ROOT, Said, Shell
 from tests.sealing import SIGNER, WITNESS
 
-ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 GATEWAY_TOML = """\
 [gateway]
@@ -84,31 +81,9 @@ key = "gw1.vkey"
 """
 
 
-@dataclass
-class Said:
-    """What a command said, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Shell:
-    """Runs commands in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str | Path) -> Said:
-        """Run `wattseal ARGUMENTS`."""
-        code = run([str(argument) for argument in arguments])
-        said = self._capsys.readouterr()
-        return Said(code, said.out, said.err)
-
-
 @pytest.fixture
 def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(capsys)
+    return Shell(run, capsys)
 
 
 @pytest.fixture
@@ -162,45 +137,6 @@ def test_arguments_that_make_no_sense_exit_with_2(shell: Shell, arguments: list[
     said = shell(*arguments)
     assert (said.code, said.out) == (2, "")
     assert "Usage: wattseal" in said.err
-
-
-def commands(
-    group: click.Group = wattseal, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield every command with its name, groups' commands too."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
-        else:
-            yield (*path, name), command
-
-
-COMMANDS = dict(commands())
-
-
-def parsed(words: list[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the command and its parameters, as click reads them. Raises click.ClickException."""
-    path = next((words[:count] for count in (2, 1) if tuple(words[:count]) in COMMANDS), None)
-    if path is None:
-        raise click.UsageError(f"no command in {words}")
-    command = COMMANDS[tuple(path)]
-    return tuple(path), command.make_context(" ".join(path), words[len(path) :]).params
-
-
-@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_each_command_has_a_help_text_with_examples_that_hold(shell: Shell, path: tuple[str, ...]) -> None:
-    said = shell(*path, "--help")
-    assert (said.code, said.err) == (0, "")
-    assert f"Usage: wattseal {' '.join(path)} " in said.out
-    examples = re.findall(r"(?:Example: | {11})(wattseal .+)", said.out)
-    assert examples, said.out
-    for example in examples:
-        assert parsed(shlex.split(example)[1:])[0] == path
-
-
-def test_the_first_help_text_names_every_command(shell: Shell) -> None:
-    said = shell("--help")
-    assert all(re.search(rf"^  {name} ", said.out, re.MULTILINE) for name in wattseal.commands)
 
 
 @pytest.mark.parametrize(
@@ -753,57 +689,6 @@ def test_a_signal_is_an_ordinary_end(number: signal.Signals) -> None:
 
 
 # ---- the docs
-
-
-def fenced(page: Path) -> list[str]:
-    """Return the commands of a page's sh blocks, as whole lines."""
-    text = page.read_text("utf-8").replace("\\\n", " ")  # a line that goes on is one
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
-
-
-def inline(page: Path) -> list[str]:
-    """Return the `wattseal ...` spans of a page's text and tables."""
-    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return re.findall(r"`(wattseal [^`]+)`", text)
-
-
-def words_of(line: str) -> list[str] | None:
-    """Return the arguments of a line that runs wattseal, by itself or by make; None for any other."""
-    words = shlex.split(line)
-    if words[:2] == ["make", "demo"]:
-        return ["demo", *shlex.split(" ".join(words[2:]).removeprefix("ARGS="))]
-    return words[1:] if Path(words[0]).name == "wattseal" else None
-
-
-FENCED = [(page.name, line) for page in PAGES for line in fenced(page) if words_of(line) is not None]
-INLINE = [(page.name, line) for page in PAGES for line in inline(page)]
-
-
-@pytest.mark.parametrize(("page", "line"), FENCED, ids=[f"{page}: {line}" for page, line in FENCED])
-def test_a_command_that_the_docs_show_can_be_given(page: str, line: str) -> None:
-    """With these options and arguments, whole."""
-    words = words_of(line)
-    assert words is not None, page
-    parsed(words)
-
-
-@pytest.mark.parametrize(("page", "line"), INLINE, ids=[f"{page}: {line}" for page, line in INLINE])
-def test_a_command_that_the_docs_mention_exists(page: str, line: str) -> None:
-    """Its options, too; arguments may be left out in running text."""
-    words = shlex.split(line)[1:]
-    assert words, page
-    with contextlib.suppress(click.MissingParameter):
-        parsed(words)
-
-
-def test_the_docs_name_every_command() -> None:
-    assert len(FENCED) > 5
-    assert len(INLINE) > 10
-    named = {tuple(words_of(line) or ()) for _, line in (*FENCED, *INLINE)}
-    lacking = [path for path in COMMANDS if not any(words[: len(path)] == path for words in named)]
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert [path for path in lacking if f"`{path[0]}`" not in readme] == []
 
 
 def test_the_factor_files_in_the_docs_are_good() -> None:

@@ -1,18 +1,11 @@
-"""provisioning/cli: what a person at the factory is told, by which exit code; and that the docs name every command."""
+"""provisioning/cli: what a person at the factory is told, and by which exit code."""
 
 import base64
-import contextlib
 import json
-import re
-import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import click
 import pytest
 from cryptography import x509
 
@@ -21,43 +14,14 @@ from provisioning.cli import provision, run
 from provisioning.cli.revoking import REASONS
 from provisioning.registrar import Place
 from tests.authorities import MODEL, NAME, PASSWORD, UNLOCK, enrol, make_factory, new_key, request
+from tests.programs import Shell, commands
 
-ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-
-
-@dataclass
-class Said:
-    """What a command said, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Shell:
-    """Runs commands in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *arguments: str | Path) -> Said:
-        """Run `provision ARGUMENTS`."""
-        code = run([str(argument) for argument in arguments])
-        said = self._capsys.readouterr()
-        return Said(code, said.out, said.err)
-
-    def done(self, *arguments: str | Path) -> str:
-        """Run a command that succeeds; return what it said."""
-        said = self(*arguments)
-        assert said.code == 0, said
-        return said.out
 
 
 @pytest.fixture
 def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(capsys)
+    return Shell(run, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -99,50 +63,6 @@ def asking(path: Path) -> Path:
 # ---- the command itself
 
 
-def commands(
-    group: click.Group = provision, path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Yield every command with its name, groups' commands too."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from commands(command, (*path, name))
-        else:
-            yield (*path, name), command
-
-
-COMMANDS = dict(commands())
-
-
-def parsed(words: list[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the command and its parameters, as click reads them. Raises click.ClickException."""
-    command: click.Command | None = provision
-    path: list[str] = []
-    while isinstance(command, click.Group):
-        if not words:
-            raise click.UsageError(f"no command behind {path}")
-        with click.Context(command) as context:  # as click finds it: a group may have a command for short
-            name, command, words = command.resolve_command(context, words)
-        path.append(str(name))
-    assert command is not None
-    return tuple(path), command.make_context(" ".join(path), list(words)).params
-
-
-@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_each_command_has_a_help_text_with_examples_that_hold(shell: Shell, path: tuple[str, ...]) -> None:
-    said = shell(*path, "--help")
-    assert (said.code, said.err) == (0, "")
-    assert f"Usage: provision {' '.join(path)} " in said.out
-    examples = re.findall(r"(?:Example: | {11})(provision .+)", said.out)
-    assert examples, said.out
-    for example in examples:
-        assert parsed(shlex.split(example)[1:])[0] == path
-
-
-def test_the_first_help_text_names_every_command(shell: Shell) -> None:
-    said = shell("--help")
-    assert all(re.search(rf"^  {name} ", said.out, re.MULTILINE) for name in provision.commands)
-
-
 def test_the_program_and_the_module_are_the_command() -> None:
     for command in ([BIN / "provision"], [sys.executable, "-m", "provisioning.cli"]):
         done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60, check=False)
@@ -165,7 +85,7 @@ def test_passwords_come_from_a_file_or_the_environment_and_never_from_an_argumen
     """Without any, and without a terminal, the command says which it wants."""
     for name in ("WATTSEAL_CA_UNLOCK", "WATTSEAL_CA_UNLOCK_FILE"):
         monkeypatch.delenv(name, raising=False)
-    for command in COMMANDS.values():
+    for _, command in commands(provision):
         assert not {option for one in command.params for option in one.opts} & {"--password", "--pin"}
     with (tmp_path / "empty").open("w+") as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
@@ -384,51 +304,3 @@ def test_a_folder_without_a_registrar_and_an_unknown_unit_are_one_line(
     assert "want a registrar's file: provision registrar init" in said.err
     said = shell("show", "WS-9", "--registrar", place)
     assert (said.code, said.err) == (1, "provision: unit WS-9: there is none of this serial\n")
-
-
-# ---- the docs
-
-
-def fenced(page: Path) -> list[str]:
-    """Return the commands of a page's sh blocks, as whole lines."""
-    said = page.read_text("utf-8").replace("\\\n", " ")  # a line that goes on is one
-    blocks = re.findall(r"^```sh\n(.*?)^```", said, re.DOTALL | re.MULTILINE)
-    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
-    return [line for line in lines if line.startswith("provision ")]
-
-
-def inline(page: Path) -> list[str]:
-    """Return the `provision ...` spans of a page's text and tables."""
-    said = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return re.findall(r"`(provision [^`]+)`", said)
-
-
-FENCED = [(page.name, line) for page in PAGES for line in fenced(page)]
-INLINE = [(page.name, line) for page in PAGES for line in inline(page)]
-
-
-@pytest.mark.parametrize(("page", "line"), FENCED, ids=[f"{page}: {line}" for page, line in FENCED])
-def test_a_command_that_the_docs_show_can_be_given(page: str, line: str) -> None:
-    """With these options and arguments, whole."""
-    assert parsed(shlex.split(line)[1:]), page
-
-
-@pytest.mark.parametrize(("page", "line"), INLINE, ids=[f"{page}: {line}" for page, line in INLINE])
-def test_a_command_that_the_docs_mention_exists(page: str, line: str) -> None:
-    """Its options, too; arguments may be left out in running text, and a group may stand for its commands."""
-    words_ = shlex.split(line)[1:]
-    assert words_, page
-    if len(words_) == 1 and isinstance(provision.commands.get(words_[0]), click.Group):
-        return
-    with contextlib.suppress(click.MissingParameter):
-        parsed(words_)
-
-
-@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_the_docs_name_every_command_and_option(path: tuple[str, ...]) -> None:
-    """On the pages that show or mention the command; --json and --help are the same everywhere, and in README."""
-    pages = [page for page in PAGES if re.search(rf"\bprovision {' '.join(path)}\b", page.read_text("utf-8"))]
-    assert pages, f"no page names provision {' '.join(path)}"
-    said = "".join(page.read_text("utf-8") for page in pages)
-    options = {option for one in COMMANDS[path].params for option in one.opts if option.startswith("--")}
-    assert not [option for option in sorted(options) if f"{option}" not in said], pages

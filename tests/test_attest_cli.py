@@ -12,20 +12,22 @@ from gateway.attest.eventlog import replay
 from gateway.attest.evidence import Claims, Evidence, qualifying
 from gateway.attest.references import parse_references
 from gateway.attest.structures import parse_public
+from gateway.cli import run
 from gateway.tlog.note import Signer
 from gateway.tpm import Tpm
 from hil.plant.soft_tpm import MODEL, SoftDevice
 from tests.appraising import AUTHORITY, KEY, LOG, QUESTION, booted, evidence_of, sha256, verified
 from tests.event_logs import OFF, ON, boot_log
+from tests.programs import Shell
 from tests.reference_files import NOW_S, references, release, rule
-from tests.test_cli import Shell, one_line
+from tests.test_cli import one_line
 
 FACTORY = Signer.generate("wattseal-factory/one")
 
 
 @pytest.fixture
 def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(capsys)
+    return Shell(run, capsys)
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import parsed as parsed_wattseal
-from tests.test_provision_cli import parsed as parsed_provision
+from gateway.cli import wattseal
+from provisioning.cli import provision
+from tests.programs import parsed
 
 PAGE = Path(__file__).parent.parent / "docs" / "attested-tutorial.md"
 PORTS = ("8883", "5020")
@@ -95,7 +96,7 @@ def test_each_command_of_the_page_can_be_given() -> None:
         command = re.sub(r" (>|2>|&|\|).*", "", line.removeprefix("until "))
         if command.startswith(("wattseal ", "provision ")):
             program, *words = shlex.split(command)
-            assert (parsed_wattseal if program == "wattseal" else parsed_provision)(words)
+            assert parsed(wattseal if program == "wattseal" else provision, words)
             seen += 1
     assert seen > 20
 

@@ -43,12 +43,13 @@ VECTOR = {"affirming": 2, "warning": 32, "contraindicated": 96, "none": 0}
 class Site(Hall):
     """A ledger with one attested gateway, gw1, and one whose key is pinned, gw2; time moves by hand.
 
-    kwh: how far the line's counter has grown; each minute adds one.
+    kwh: how far the line's counter has grown; each minute adds one. starts: of the device; keys change within one.
     """
 
     now_ns: int = T0
     leaves: list[bytes] = field(default_factory=list)
     epoch: int = 0
+    starts: int = 0
     kwh: int = 0
     prev: int | None = None
     signer: Signer = field(default_factory=lambda: Signer.generate("wattseal/gw1"))
@@ -81,7 +82,12 @@ class Site(Hall):
         return len(self.leaves) - 1
 
     def boot(self) -> int:
-        """Start the gateway: a new key, bound by its TPM, in an epoch leaf; return its index."""
+        """Start the device: a new key, bound by its TPM, in an epoch leaf; return its index."""
+        self.starts += 1
+        return self.renew()
+
+    def renew(self) -> int:
+        """Change the key of a device that runs on, as the seal does daily; return the epoch leaf's index."""
         self.epoch += 1
         self.signer = Signer.generate("wattseal/gw1")
         vkey = self.signer.verifier.vkey
@@ -147,6 +153,7 @@ class Site(Hall):
             epoch=self.epoch,
             key=self.signer.verifier.vkey,
             log_size=len(self.leaves),
+            boot=f"aa:{self.starts}:0",
             issued_s=now_s,
             expires_s=now_s + 600,
             verified_s=now_s if status == "affirming" else None,
@@ -174,7 +181,7 @@ class Site(Hall):
     def unreachable(self) -> str:
         """Let the verifier find that the gateway does not answer."""
         return self.appraised(
-            "none", reason="no answer", epoch=0, key="", nonce=b"", log_size=0, vector={"hardware": 0}
+            "none", reason="no answer", epoch=0, key="", nonce=b"", log_size=0, boot="", vector={"hardware": 0}
         )
 
     # ---- the officer

@@ -50,6 +50,7 @@ from gateway.model import (
     What,
 )
 from gateway.tlog.note import Signer
+from tests.ears import of_boot
 from tests.ledgering import SIGNERS, Hall, Scroll
 from tests.line_leaves import factor
 
@@ -131,6 +132,7 @@ class Story:
     wild: bool = True
     attested: bool = False
     epoch: int = 1
+    starts: int = 1
     decisions: int = 0
     told: list[str] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
@@ -373,10 +375,15 @@ class Story:
     # ---- attestation
 
     def boot(self) -> None:
-        """Start the gateway anew: another epoch, by the same key."""
+        """Start the gateway anew: another epoch, by the same key; now and then of a device that has started, too."""
         self.epoch += 1
+        self.starts += self.dice.choice((0, 1))
         self._add("epoch", epoch_body(self.epoch, SIGNERS["gw1"].verifier.vkey, {"type": "unattested"}))
         self.told.append(f"epoch {self.epoch} from leaf {len(self.leaves) - 1}")
+
+    @property
+    def _boot(self) -> str:
+        return f"aa:{self.starts}:0"
 
     def announce(self) -> None:
         """Seal that new epochs wait, once the gateway is under attestation."""
@@ -401,10 +408,10 @@ class Story:
         state = self.dice.choice((State.TRUSTED, State.TRUSTED, State.FAILED, State.STALE, State.UNREACHABLE))
         first = size
         if state is State.TRUSTED:
-            first = standings.reach("gw1", epoch, size)
+            first = standings.reach("gw1", epoch, self._boot, size)
         elif state is State.FAILED:
             since = self.dice.choice((0, size, self.dice.randrange(1 + size)))
-            first = standings.reach_failed("gw1", epoch, size, since=since)
+            first = standings.reach_failed("gw1", epoch, self._boot, size, since=since)
         self._stand(state, epoch, first)
 
     def _stand(self, state: State, epoch: int, first: int) -> None:
@@ -412,6 +419,8 @@ class Story:
         size = ledger.held("gw1")
         with ledger.book.reading() as connection:
             window = window_of(connection, "gw1", first, size) or (None, None)
+        is_judged = epoch > 0 and state in {State.TRUSTED, State.FAILED}
+        result = of_boot(self._boot, epoch, is_good=state is State.TRUSTED) if is_judged else ""
         standing = Standing(
             gateway="gw1",
             first=first,
@@ -423,7 +432,7 @@ class Story:
             verified_ns=None,
             start_ns=window[0],
             end_ns=window[1],
-            result="",
+            result=result,
         )
         ledger.seal("standing", standing_body(standing))
         self.told.append(f"standing {state} of epoch {epoch} from {first} at {size}")

@@ -54,7 +54,7 @@ def test_a_drifted_gateway_is_kept_whole_and_not_one_figure_rests_on_it_until_it
 
 
 def test_a_bad_result_reaches_back_to_what_the_last_good_one_vouched_for(tmp_path: Path) -> None:
-    """Nobody knows when between the two it went wrong; also after a restart of the ledger; in its epoch alone."""
+    """Nobody knows when between the two it went wrong; also after a restart of the ledger; in its boot alone."""
     hall = site(tmp_path)
     hall.run(2)
     hall.appraised()
@@ -75,6 +75,45 @@ def test_a_bad_result_reaches_back_to_what_the_last_good_one_vouched_for(tmp_pat
     hall.run(1)
     assert (hall.state, hall.quarantined) == (State.TRUSTED, 5)
     assert hall.counted == 8  # over the hole the meter's own count, between leaves that are affirmed
+    same_when_rebuilt(hall)
+
+
+def test_another_key_of_the_seal_washes_no_drift(tmp_path: Path) -> None:
+    """A seal that starts again needs no reset of the TPM: what came after the last good result is out all the same."""
+    hall = site(tmp_path)
+    hall.run(2)
+    hall.appraised()
+    vouched = hall.size()
+    hall.run(3)
+    hall.renew()
+    hall.run(1)
+    hall.appraised("contraindicated")
+    assert (hall.state, hall.standing.first, hall.quarantined) == (State.FAILED, vouched, 4)
+    same_when_rebuilt(hall)
+
+
+def test_a_verifier_that_was_away_while_keys_changed_leaves_nothing_to_a_person(tmp_path: Path) -> None:
+    """Of the same start of the device; what a start before it left waiting, stays until somebody decides."""
+    hall = site(tmp_path)
+    hall.run(2)
+    hall.appraised()
+    hall.now_ns += 2000 * NS
+    hall.look()
+    for begin in (hall.renew, hall.renew):
+        hall.run(2)
+        begin()
+    hall.run(2)
+    assert (hall.state, hall.quarantined) == (State.PENDING, 6)
+    hall.appraised()
+    assert (hall.state, hall.counted, hall.quarantined) == (State.TRUSTED, 8, 0)
+    same_when_rebuilt(hall)
+    hall.now_ns += 2000 * NS
+    hall.look()
+    hall.run(2)
+    hall.boot()
+    hall.run(2)
+    hall.appraised()
+    assert (hall.state, hall.quarantined) == (State.TRUSTED, 2)
     same_when_rebuilt(hall)
 
 

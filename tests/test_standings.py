@@ -13,6 +13,7 @@ from gateway.carbon.standings import Standings
 from gateway.errors import TrustError
 from gateway.model import Decision, Standing, State
 from gateway.tlog.note import Signer
+from tests.ears import of_boot
 
 JANE, JOE = Signer.generate("wattseal-officer/jane"), Signer.generate("wattseal-officer/joe")
 LEDGER = "wattseal-ledger/acme"
@@ -21,8 +22,8 @@ RULING = Ruling(
 )
 
 
-def standing(state: State, first: int, size: int | None = None, *, epoch: int = 1) -> Standing:
-    """Return a standing of gw1."""
+def standing(state: State, first: int, size: int | None = None, *, epoch: int = 1, boot: str = "") -> Standing:
+    """Return a standing of gw1. boot: of the result that is with it, "" for none."""
     return Standing(
         gateway="gw1",
         first=first,
@@ -34,7 +35,7 @@ def standing(state: State, first: int, size: int | None = None, *, epoch: int = 
         verified_ns=None,
         start_ns=None,
         end_ns=None,
-        result="",
+        result=of_boot(boot, epoch, is_good=state is State.TRUSTED) if boot else "",
     )
 
 
@@ -82,9 +83,9 @@ def test_a_bad_result_reaches_back_over_what_was_trusted_in_its_epoch() -> None:
 
 
 def test_a_good_result_reaches_back_over_what_only_waited() -> None:
-    """PENDING, STALE and UNREACHABLE, of its epoch."""
+    """PENDING, STALE and UNREACHABLE."""
     waited = [standing(State.PENDING, 0), standing(State.UNREACHABLE, 3), standing(State.STALE, 5)]
-    assert of(*waited).reach("gw1", 1, 9) == 0
+    assert of(*waited).reach("gw1", 1, "", 9) == 0
     assert affirmed(of(*waited, standing(State.TRUSTED, 0, 9)), 10) == "++++++++++"
 
 
@@ -112,6 +113,57 @@ def test_a_standing_that_reaches_over_what_it_must_not_is_refused(sealed: list[S
     with pytest.raises(TrustError, match="standing: "):
         held.add(9, reaching)
     assert affirmed(held) == before
+
+
+WAITED = (
+    standing(State.PENDING, 0, 0),
+    standing(State.TRUSTED, 0, 2, boot="a:1:0"),
+    standing(State.STALE, 4),
+    standing(State.PENDING, 6, 8, epoch=2),
+    standing(State.PENDING, 9, 10, epoch=3),
+)
+"""An epoch that was found good, then two that nobody has appraised: keys change daily, and with each start."""
+
+
+def begun(held: Standings) -> Standings:
+    """Let the gateway's own log say where its epochs began."""
+    for number, index in enumerate((0, 6, 9), start=1):
+        held.note_epoch("gw1", index, number, f"k{number}")
+    return held
+
+
+def test_a_good_result_reaches_back_over_earlier_epochs_of_its_boot() -> None:
+    """Also over one that was never appraised, between two of one boot; and not over those of another."""
+    held = begun(of(*WAITED))
+    assert held.reach("gw1", 3, "a:1:0", 12) == 4
+    held.add(9, standing(State.TRUSTED, 4, 12, epoch=3, boot="a:1:0"))
+    assert affirmed(held, 12) == "+" * 12
+    other = begun(of(*WAITED))
+    assert [other.reach("gw1", 3, boot, 12) for boot in ("a:2:0", "")] == [9, 9]
+    for boot in ("a:2:0", "a:1:1", "b:1:0", ""):
+        with pytest.raises(TrustError, match="one boot"):
+            other.add(9, standing(State.TRUSTED, 4, 12, epoch=3, boot=boot))
+
+
+def test_a_good_result_says_nothing_of_a_later_epoch_of_its_boot() -> None:
+    """What is later, nobody has looked at yet."""
+    held = begun(of(*WAITED[:2]))
+    held.note_epoch("gw1", 11, 4, "k4")
+    held.add(9, standing(State.TRUSTED, 2, 2, epoch=1, boot="a:1:0"))
+    assert affirmed(held, 14) == "++++++--------"
+
+
+def test_a_bad_result_reaches_back_over_earlier_epochs_of_its_boot() -> None:
+    """To what the last good one vouched for: another key of the seal washes nothing."""
+    sealed = (*WAITED[:2], standing(State.PENDING, 6, 8, epoch=2))
+    held = begun(of(*sealed))
+    assert held.reach_failed("gw1", 2, "a:1:0", 9, since=2) == 2
+    held.add(9, standing(State.FAILED, 2, 9, epoch=2, boot="a:1:0"))
+    assert affirmed(held, 9) == "++-------"
+    other = begun(of(*sealed))
+    assert other.reach_failed("gw1", 2, "a:2:0", 9, since=2) == 6
+    with pytest.raises(TrustError, match="one boot"):
+        other.add(9, standing(State.FAILED, 2, 9, epoch=2, boot="a:2:0"))
 
 
 def test_a_new_epoch_waits_before_that_is_sealed() -> None:
@@ -175,7 +227,7 @@ def test_lookups_agree_with_the_rule_read_word_by_word() -> None:
             state = dice.choice([State.TRUSTED, State.FAILED, State.STALE, State.PENDING])
             first = size
             if state is State.TRUSTED:
-                first = held.reach("gw1", epoch, size)
+                first = held.reach("gw1", epoch, "", size)
             held.add(index, standing(state, first, size, epoch=epoch))
         for index in range(30):
             decided, at = held.decided("gw1", index), held.at("gw1", index)

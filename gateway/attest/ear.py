@@ -40,6 +40,7 @@ class Result:
 
     device: the serial in its certificate, "" where none was seen. status, vector, policy: as in Appraisal.
     nonce: of the challenge, 32 bytes; b"" where there was none. epoch, key, log_size: as the evidence claims them.
+    boot: the start of the device that its quote is of, "" without one: alike for all epochs between two TPM startups.
     verified_s: when it was last found good, None for never; of an affirming result, issued_s.
     """
 
@@ -51,6 +52,7 @@ class Result:
     epoch: int
     key: str
     log_size: int
+    boot: str
     issued_s: int
     expires_s: int
     verified_s: int | None
@@ -82,6 +84,7 @@ def sign_result(result: Result, *, issuer: str, audience: str, signer: Signer) -
                 "wattseal.epoch": result.epoch,
                 "wattseal.key": result.key,
                 "wattseal.log-size": result.log_size,
+                "wattseal.boot": result.boot,
                 "wattseal.reason": worded(result.reason),
                 "wattseal.verified": result.verified_s,
             }
@@ -112,6 +115,17 @@ def verify_result(token: str, *, issuer: str, audience: str, verifier: Verifier,
     return _accepted(_object(_signed_payload(token, verifier)), issuer=issuer, audience=audience, now_s=now_s)
 
 
+def boot_of(token: str) -> str:
+    """Return the boot that a token says, "" where it says none. For tokens whose signature others check, or have."""
+    try:
+        claims = _object(_decoded(token.split(".")[1]))
+        _check_shape(claims, _CLAIMS, "result")
+        _check_shape(claims["submods"][SUBMOD], _APPRAISAL, "result: appraisal")
+    except (IndexError, TrustError):
+        return ""
+    return str(claims["submods"][SUBMOD]["wattseal.boot"])
+
+
 def _check_length(token: str) -> None:
     if len(token) > MAX_TOKEN:
         raise TrustError(f"result: got {len(token)} characters, want at most {MAX_TOKEN}")
@@ -137,6 +151,7 @@ def _result(claims: Mapping[str, Any], said: Mapping[str, Any]) -> Result:
         epoch=said["wattseal.epoch"],
         key=said["wattseal.key"],
         log_size=said["wattseal.log-size"],
+        boot=said["wattseal.boot"],
         issued_s=claims["iat"],
         expires_s=claims["exp"],
         verified_s=said["wattseal.verified"],
@@ -258,6 +273,7 @@ _APPRAISAL: dict[str, Callable[[Any], bool]] = {
     "wattseal.epoch": _is_number,
     "wattseal.key": _is_text(300),
     "wattseal.log-size": _is_number,
+    "wattseal.boot": _is_text(100),
     "wattseal.reason": _is_text(MAX_REASON),
     "wattseal.verified": lambda value: value is None or _is_number(value),
 }

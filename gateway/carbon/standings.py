@@ -3,10 +3,11 @@
 From its `first` leaf on each standing holds until the next one's; the newest decision on a leaf wins over all of them.
 A gateway of which nothing was ever sealed asks for no attestation, and all its leaves count. Where its own log starts
 another epoch, its leaves wait for a result of that epoch, whether that is sealed yet or not: so what was good of one
-start of a device never covers the next.
+start of a device never covers the next. The other way round it may: a result reaches back over earlier epochs of the
+same start, which results call its boot, since PCRs are never undone within one.
 
 The ledger and whoever verifies an export offline refuse the same: a good result that reaches back over FAILED leaves or
-another epoch's, a bad one that reaches over another epoch's, and a decision that is not newer than those on the same
+another boot's, a bad one that reaches over another boot's, and a decision that is not newer than those on the same
 leaves (a replay).
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.attest.decision import Ruling, read_ruling
+from gateway.attest.ear import boot_of
 from gateway.errors import TrustError
 from gateway.model import Decision, Standing, State
 
@@ -32,12 +34,17 @@ class Placed:
 
 @dataclass(slots=True)
 class _Gateway:
-    """What is known of one. sealed: all standings, as sealed. held: those that still hold for a leaf, by `first`."""
+    """What is known of one. sealed: all standings, as sealed. held: those that still hold for a leaf, by `first`.
+
+    boots: of epochs that were found good, by number. began: the first such epoch of each boot.
+    """
 
     sealed: list[tuple[int, Standing]] = field(default_factory=list)
     held: list[Standing] = field(default_factory=list)
     decisions: list[Placed] = field(default_factory=list)
     epochs: list[tuple[int, int, str]] = field(default_factory=list)
+    boots: dict[int, str] = field(default_factory=dict)
+    began: dict[str, int] = field(default_factory=dict)
     starts: list[int] = field(default_factory=list)
     affirmed: list[bool | None] = field(default_factory=list)
     is_old: bool = True
@@ -58,13 +65,31 @@ class _Gateway:
             return None
         held = self.held[place - 1]
         epoch = self.epoch_at(index)
-        if held.state is State.TRUSTED and epoch is not None and epoch[1] != held.epoch and _is_later(epoch, held):
+        if held.state is State.TRUSTED and epoch is not None and self._is_beyond(epoch, held):
             return replace(held, first=epoch[0], state=State.PENDING, reason=NEW_EPOCH, epoch=epoch[1], result="")
         return held
 
     def epoch_at(self, index: int) -> tuple[int, int, str] | None:
         place = bisect_right(self.epochs, index, key=lambda epoch: epoch[0])
         return self.epochs[place - 1] if place else None
+
+    def is_of(self, epoch: int, boot: str, other: int) -> bool:
+        """Return whether another epoch is this one, or one before it, since the first that was found good in this boot.
+
+        A TPM's counts of its starts only rise: what lies between two epochs of a boot is of that boot.
+        """
+        return other == epoch or self.began.get(boot, epoch) <= other < epoch
+
+    def found(self, good: Standing) -> None:
+        """Take the boot that a good standing is of."""
+        if boot := boot_of(good.result):
+            self.boots[good.epoch] = boot
+            self.began.setdefault(boot, good.epoch)
+
+    def _is_beyond(self, epoch: tuple[int, int, str], held: Standing) -> bool:
+        """Return whether an epoch is none that a standing may be about. Who verifies offline need not know them all."""
+        is_later = epoch[0] > held.first or epoch[1] > held.epoch
+        return is_later and not self.is_of(held.epoch, self.boots.get(held.epoch, ""), epoch[1])
 
     def decided(self, index: int) -> Placed | None:
         return next((one for one in reversed(self.decisions) if one.ruling.first <= index < one.ruling.stop), None)
@@ -108,6 +133,8 @@ class Standings:
         while held.held and held.held[-1].first >= standing.first:
             held.held.pop()
         held.held.append(standing)
+        if standing.state is State.TRUSTED:
+            held.found(standing)
         held.sealed.append((index, standing))
         held.is_old = True
 
@@ -162,29 +189,34 @@ class Standings:
         held = self._gateways.get(gateway)
         return held.sealed[-1][1] if held is not None and held.sealed else None
 
-    def reach(self, gateway: str, epoch: int, size: int) -> int:
-        """Return from which leaf on a good result of an epoch holds, at a size of the log."""
+    def reach(self, gateway: str, epoch: int, boot: str, size: int) -> int:
+        """Return from which leaf on a good result of an epoch and its boot holds, at a size of the log."""
         held = self._gateways.get(gateway, _Gateway())
         first = size
         for standing in reversed(held.held):
             is_over = standing.first < first or standing.state is State.FAILED
-            if is_over and not (standing.state.is_waiting and standing.epoch == epoch):
+            if is_over and not (standing.state.is_waiting and held.is_of(epoch, boot, standing.epoch)):
                 break
             first = min(first, standing.first)
         return first
 
-    def reach_failed(self, gateway: str, epoch: int, size: int, *, since: int) -> int:
-        """Return from which leaf on a bad result of an epoch holds, at a size of the log: from `since`, if it may be.
+    def reach_failed(self, gateway: str, epoch: int, boot: str, size: int, *, since: int) -> int:
+        """Return from which leaf on a bad result of an epoch and its boot holds: from `since`, if it may be.
 
-        Leaves of another epoch, and those from before the first standing, stay as they are.
+        Leaves of another boot, and those from before the first standing, stay as they are.
         """
         held = self._gateways.get(gateway, _Gateway())
         first = size
         for standing in reversed(held.held):
-            if standing.epoch != epoch:
+            if not held.is_of(epoch, boot, standing.epoch):
                 break
             first = min(first, standing.first)
         return min(size, max(first, since))
+
+    def is_of(self, gateway: str, epoch: int, boot: str, other: int) -> bool:
+        """Return whether what is found of an epoch and its boot says something of another epoch."""
+        held = self._gateways.get(gateway)
+        return other == epoch if held is None else held.is_of(epoch, boot, other)
 
     def epochs(self, gateway: str) -> Sequence[tuple[int, int, str]]:
         """Return a gateway's epochs in order: leaf, number, key."""
@@ -210,11 +242,6 @@ class Standings:
         return "" if standing is None else f"{standing.state}: {standing.reason}" if standing.reason else standing.state
 
 
-def _is_later(epoch: tuple[int, int, str], held: Standing) -> bool:
-    """Return whether an epoch began after a standing. Who verifies an export offline need not know all of them."""
-    return epoch[0] > held.first or epoch[1] > held.epoch
-
-
 def _check(held: _Gateway, standing: Standing) -> None:
     """Raise TrustError unless a standing may follow those that are sealed."""
     newest = held.sealed[-1][1] if held.sealed else None
@@ -224,18 +251,23 @@ def _check(held: _Gateway, standing: Standing) -> None:
         return
     if standing.state is not State.PENDING and held.held and standing.first < held.held[0].first:
         raise TrustError("standing: reaches back over leaves from before the first standing")
+    boot = boot_of(standing.result)
     if standing.state is State.FAILED and newest is not None:
-        over = [one for one in _over(held, standing) if one.epoch != standing.epoch]
+        over = [one for one in _over(held, standing) if not held.is_of(standing.epoch, boot, one.epoch)]
     elif standing.state is State.PENDING:
         over = [one for one in _over(held, standing) if one.epoch == standing.epoch]
     elif standing.state is State.TRUSTED and newest is not None:
-        over = [one for one in _over(held, standing) if not (one.state.is_waiting and one.epoch == standing.epoch)]
+        over = [
+            one
+            for one in _over(held, standing)
+            if not (one.state.is_waiting and held.is_of(standing.epoch, boot, one.epoch))
+        ]
     else:
         raise TrustError(f"standing: {standing.state} reaches back over leaves {standing.first}..{standing.size - 1}")
     if over:
         raise TrustError(
             f"standing: {standing.state} of epoch {standing.epoch} reaches back over leaves that are "
-            f"{over[0].state} of epoch {over[0].epoch}"
+            f"{over[0].state} of epoch {over[0].epoch}, and not known to be of one boot"
         )
 
 

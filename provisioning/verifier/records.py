@@ -32,6 +32,11 @@ class Marks:
     key: str
     log_size: int
 
+    @property
+    def boot(self) -> str:
+        """The start of the device: no PCR was put right within one. After a restart (not a reset) PCRs are new, too."""
+        return f"{self.device}:{self.reset_count}:{self.restart_count}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
@@ -81,6 +86,7 @@ class Outcome:
             epoch=marks.epoch if marks else 0,
             key=marks.key if marks else "",
             log_size=marks.log_size if marks else 0,
+            boot=marks.boot if marks else "",
             issued_s=record.told_s,
             expires_s=record.told_s + result_s,
             # Our own clock may have been put back since.

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.lines import decode_base64
 from gateway.tlog.merkle import CompactRange, leaf_hash
 from gateway.tlog.note import Signer
+from tests.ears import of_boot
 from tests.relying import LEDGER, MINUTE, NS, OFFICER, T0, VERIFIER, Site, site
 from tests.sealing import WITNESS
 from tests.test_attesting import same_when_rebuilt
@@ -100,19 +102,25 @@ def test_a_bad_result_reaches_from_the_epochs_leaf_at_most_to_what_the_ledger_ho
 STATES = [State.TRUSTED, State.FAILED, State.FAILED, State.STALE, State.UNREACHABLE, State.UNATTESTED, State.PENDING]
 
 
-@given(st.lists(st.tuples(st.sampled_from(STATES), st.integers(0, 4), st.integers(0, 40), st.booleans()), max_size=12))
-def test_no_bad_result_is_sealed_that_an_auditor_would_refuse(history: list[tuple[State, int, int, bool]]) -> None:
+NEW = st.sampled_from(["", "", "epoch", "boot"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(STATES), st.integers(0, 4), st.integers(0, 40), NEW), max_size=12))
+def test_no_bad_result_is_sealed_that_an_auditor_would_refuse(history: list[tuple[State, int, int, str]]) -> None:
     """Whatever was sealed before and whatever was vouched for: it stands in every export from then on."""
-    held, size, epoch = Standings(), 3, 1
-    for state, grown, since, is_new in history:
+    held, size, epoch, starts = Standings(), 3, 1, 1
+    for state, grown, since, new in history:
         size += grown
-        epoch += is_new
-        first = size
+        epoch += new != ""
+        starts += new == "boot"
+        first, boot = size, f"aa:{starts}:0"
         if state is State.TRUSTED:
-            first = held.reach("gw1", epoch, size)
+            first = held.reach("gw1", epoch, boot, size)
         elif state is State.FAILED:
-            first = held.reach_failed("gw1", epoch, size, since=since)
+            first = held.reach_failed("gw1", epoch, boot, size, since=since)
         made = standing(state, first, size, epoch=0 if state is State.UNATTESTED else epoch)
+        if state in {State.TRUSTED, State.FAILED}:
+            made = replace(made, result=of_boot(boot, epoch, is_good=state is State.TRUSTED))
         held.add(size, made)
         assert not held.is_affirmed("gw1", size) or state.is_affirmed
 

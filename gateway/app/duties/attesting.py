@@ -6,9 +6,9 @@ between TRUSTED, FAILED and UNREACHABLE; without a newer one a good result holds
 is STALE. `warning` is FAILED too: figures rest on what is affirmed, and on nothing less; a verifier's policy says what
 it affirms. FAILED stays until a good result, or another epoch: that a gateway no longer answers is no news then.
 
-A good result reaches back over leaves that only waited for it, at most to the leaf of its own epoch: PCRs are never
-undone without a reset, and a reset begins another epoch. A bad one reaches back, too: to the size of the log that the
-last good one was about, as nobody vouches for what came after it.
+A good result reaches back over leaves that only waited for it, at most to the start of the device: PCRs are never
+undone without a reset. Epochs before its own are of the same start where they were found good in the same boot. A bad
+one reaches back, too: to the size of the log that the last good one was about, as nobody vouches for what came after.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from gateway.app.duties.duty import Desk
 from gateway.app.keys import read_verifier
 from gateway.app.standing import results
 from gateway.app.standing.window import window_of
-from gateway.attest.ear import Result, verify_result
+from gateway.attest.ear import Result, boot_of, verify_result
 from gateway.carbon.standings import NEW_EPOCH
 from gateway.codec.bodies import event_body, standing_body
 from gateway.codec.standing_leaves import MAX_REASON
@@ -207,7 +207,7 @@ class Attesting:
         standings, size = self._desk.facts.standings, self._desk.held(gateway)
         before = standings.newest(gateway)
         if first is None:
-            first = self._first(gateway, state, epoch, size)
+            first = self._first(gateway, state, epoch, size, boot=boot_of(token))
         with self._desk.book.reading() as connection:
             window = window_of(connection, gateway, first, size)
         heard = self._heard.get(gateway)
@@ -233,17 +233,18 @@ class Attesting:
         say("ledger.standing", **about, epoch=epoch, first=first, size=size)
         return True
 
-    def _first(self, gateway: str, state: State, epoch: int, size: int) -> int:
+    def _first(self, gateway: str, state: State, epoch: int, size: int, *, boot: str) -> int:
         """Return from which leaf on a state holds that was found at this size of the log."""
         standings = self._desk.facts.standings
         if state is State.TRUSTED:
-            return standings.reach(gateway, epoch, size)
+            return standings.reach(gateway, epoch, boot, size)
         if state is not State.FAILED:
             return size
-        proven_epoch, proven = self._heard[gateway].proven
-        began = max((index for index, number, _ in standings.epochs(gateway) if number == epoch), default=size)
-        since = max(began, proven if proven_epoch == epoch else 0)
-        return standings.reach_failed(gateway, epoch, size, since=since)
+        first_epoch, proven = self._heard[gateway].proven
+        if not standings.is_of(gateway, epoch, boot, first_epoch):
+            first_epoch, proven = epoch, 0
+        began = max((index for index, number, _ in standings.epochs(gateway) if number == first_epoch), default=size)
+        return standings.reach_failed(gateway, epoch, boot, size, since=max(began, proven))
 
     # ---- metrics
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.app.handover import Wish, export_to, gather
@@ -188,6 +190,16 @@ def test_the_command_says_loudly_what_nobody_vouches_for(hall: Site, tmp_path: P
     assert "UNATTESTED: no TPM vouches for the keys of wattseal-ledger/ledger." in said
 
 
+def renamed(root: x509.Certificate) -> x509.Certificate:
+    """Return somebody else's certificate by the name of a root."""
+    key, other = ec.generate_private_key(ec.SECP256R1()), SoftAuthority(name="no TPM maker").root
+    made = x509.CertificateBuilder(issuer_name=root.subject, subject_name=root.subject, public_key=key.public_key())
+    made = made.serial_number(1).not_valid_before(root.not_valid_before_utc).not_valid_after(root.not_valid_after_utc)
+    for extension in other.extensions:
+        made = made.add_extension(extension.value, critical=extension.critical)
+    return made.sign(key, hashes.SHA256())
+
+
 def test_the_command_checks_from_the_leaf_to_the_maker(
     hall: Site, tmp_path: Path, ek: tuple[bytes, list[bytes]]
 ) -> None:
@@ -210,4 +222,9 @@ def test_the_command_checks_from_the_leaf_to_the_maker(
     assert found["claimed"] == []
     assert found["keys"][1]["device"]["tpm"]["maker"] == "id:00001014"
     assert main([*map(str, (*checked, *births))]) == 2
+    between, root = (x509.load_pem_x509_certificate(pem) for pem in pems)
+    assert between.issuer == root.subject == root.issuer
+    for pem in (renamed(root).public_bytes(Encoding.PEM), b""):  # the root's name, and no root: both are refused
+        (tmp_path / "maker.pem").write_bytes(pems[0] + pem)
+        assert main([*map(str, (*checked, *births, "--ek-root", tmp_path / "maker.pem"))]) != 0
     assert main(["verify", str(tmp_path / "export"), "--crl", str(tmp_path / "crl.pem")]) == 2

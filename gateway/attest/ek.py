@@ -7,7 +7,7 @@ remarks. Signatures, times, and who may issue are never taken lightly; makers' r
 Source: TCG, EK Credential Profile for TPM Family 2.0, version 2.5, 3; RFC 5280.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -100,6 +100,16 @@ def verify_ek_chain(ek: bytes, intermediates: Sequence[bytes], roots: Sequence[b
         certificate=found.raw,
         remarks=tuple(remarks),
     )
+
+
+def roots_of(authorities: Iterable[bytes]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return (roots, those between) of makers' certificates in DER: a root's issuer is itself. Raises TrustError."""
+    roots: list[bytes] = []
+    between: list[bytes] = []
+    for one in authorities:
+        found = read_certificate(one)
+        (roots if found.subject == found.issuer else between).append(one)
+    return tuple(roots), tuple(between)
 
 
 def check_ek_public(ek: Ek, public: bytes) -> Public:

@@ -21,13 +21,14 @@ class DeviceTrust:
     """What the caller trusts of devices. anchors: the device authority's roots, and whom it has revoked.
 
     births: birth records, signed by the factory, one for each device; none where it is no matter whose TPM it is.
-    ek_roots: certificates of the TPM's maker in DER.
+    ek_roots, ek_between: certificates of the TPM's maker in DER; none but the roots is trusted as it stands.
     """
 
     anchors: Anchors
     births: tuple[bytes, ...] = ()
     factory: Verifier | None = None
     ek_roots: tuple[bytes, ...] = ()
+    ek_between: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ def _tpm(bound: BoundKey, trust: DeviceTrust) -> TpmVerdict:
             f"device {birth.serial}: born with the attestation key {birth.ak_certificate_sha256}, and the epoch is "
             f"bound by {bound.device.fingerprint}"
         )
-    ek = verify_ek_chain(birth.ek_certificate, (), trust.ek_roots, at_s=birth.made_s)
+    ek = verify_ek_chain(birth.ek_certificate, trust.ek_between, trust.ek_roots, at_s=birth.made_s)
     return TpmVerdict(maker=ek.maker, serial=ek.serial, made_s=birth.made_s, remarks=ek.remarks)
 
 

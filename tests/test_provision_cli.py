@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from gateway.attest.names import hardware_module_name
 from provisioning.ca import Authority
 from provisioning.cli import provision, run
 from provisioning.cli.revoking import REASONS
@@ -167,6 +168,21 @@ def test_a_small_factory_is_made_in_one_go_and_its_keys_are_slow_to_guess(
         body = "".join((tmp_path / "ca" / role / "ca.key").read_text().splitlines()[1:-1])
         cost = bytes.fromhex("02024000020108020105")  # N 16384, r 8, p 5
         assert cost in base64.b64decode(body)
+
+
+def test_a_maker_names_the_type_of_its_devices(shell: Shell, words: Path, tmp_path: Path) -> None:
+    """In its own arc; what cannot be one changes nothing, and who names none is told."""
+    make = ("ca", "init", tmp_path / "ca", "--name", NAME, "--unlock", words, "--root-unlock", words, "--hw-type")
+    assert "want an object identifier" in shell(*make, "1.x").err
+    assert "where an authority for devices is made" in shell(*make, "1.3.6", "--root").err
+    assert not (tmp_path / "ca").exists()
+    assert "arc for examples" not in shell(*make, "1.3.6.1.4.1.99999.1").err
+    devices = Authority.open(tmp_path / "ca" / "devices", unlock=UNLOCK)
+    made = x509.load_der_x509_certificate(devices.issue_ak(new_key().public_key(), serial="WS-1", model=MODEL))
+    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert list(names) == [hardware_module_name("WS-1", "1.3.6.1.4.1.99999.1")]
+    root = ("--root", "--root-unlock", words)
+    assert "arc" not in shell("ca", "init", tmp_path / "root", "--name", NAME, *root).err
 
 
 def test_a_place_that_cannot_be_written_is_one_line(

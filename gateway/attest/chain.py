@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from gateway.attest.der import MAX_DER, SEQUENCE, read, read_whole
 from gateway.attest.ek import EK_EKU, Ek, verify_ek_chain
-from gateway.attest.names import HARDWARE_MODULE_NAME, HW_TYPE, hardware_module_name, read_device_name
+from gateway.attest.names import HARDWARE_MODULE_NAME, hardware_module_name, read_device_name
 from gateway.attest.revocation import check_revocation
 from gateway.errors import TrustError
 
@@ -29,12 +29,12 @@ __all__ = [
     "CLIENT_AUTH",
     "EK_EKU",
     "HARDWARE_MODULE_NAME",
-    "HW_TYPE",
     "Anchors",
     "Device",
     "Ek",
     "forget",
     "hardware_module_name",
+    "named_device",
     "verify_device_chain",
     "verify_ek_chain",
 ]
@@ -141,6 +141,14 @@ def verify_device_chain(
             if link.certificate is not link.issuer:
                 check_revocation(link.certificate, link.issuer, anchors.crls, at_s=at_s, must=link is links[0])
     return device
+
+
+def named_device(chain: Sequence[bytes], anchors: Anchors) -> Device:
+    """Return whom a chain names, as verify_device_chain does, also when a certificate ran out or was revoked.
+
+    For telling whose word something is, and not for trusting it. Raises TrustError.
+    """
+    return _path(tuple(chain), anchors.roots, AK_EKU)[1]
 
 
 def forget() -> None:

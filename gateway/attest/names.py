@@ -14,10 +14,11 @@ from gateway.attest.der import OCTETS, OID, SEQUENCE, children, encode, oid_text
 from gateway.errors import TrustError
 
 HARDWARE_MODULE_NAME: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.4")
-HW_TYPE: Final = x509.ObjectIdentifier("1.3.6.1.4.1.32473.1")
-"""The type of our devices, in the arc that IANA keeps for examples (RFC 5612): a maker puts its own here."""
+HW_TYPE: Final = "1.3.6.1.4.1.32473.1"
+"""A type of devices in the arc that IANA keeps for examples (RFC 5612), for a maker that has not named its own."""
 
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_HW_TYPE = re.compile(r"(?:[01]\.[1-3]?[0-9]|2\.(?:0|[1-9][0-9]{0,8}))(?:\.(?:0|[1-9][0-9]{0,9})){1,20}", re.ASCII)
 _MODEL = re.compile(r"[ -~]{1,64}", re.ASCII)
 _ATTRIBUTES = {
     "CN": NameOID.COMMON_NAME,
@@ -46,21 +47,30 @@ def device_name(serial: str, model: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(_ATTRIBUTES[name], text) for name, text in texts.items()])
 
 
-def hardware_module_name(serial: str) -> x509.OtherName:
+def check_hw_type(hw_type: str) -> str:
+    """Return a type of devices, if it can be one: an object identifier in the maker's own arc. Raises TrustError."""
+    if not _HW_TYPE.fullmatch(hw_type):
+        raise TrustError(f"hwType {hw_type[:80]!r}: want an object identifier such as {HW_TYPE}")
+    return hw_type
+
+
+def hardware_module_name(serial: str, hw_type: str = HW_TYPE) -> x509.OtherName:
     """Return the alternative name that says which device it is. Raises TrustError."""
-    hw_type = encode(OID, _oid_bytes(HW_TYPE))
+    arc = encode(OID, _oid_bytes(check_hw_type(hw_type)))
     number = encode(OCTETS, check_serial(serial).encode())
-    return x509.OtherName(HARDWARE_MODULE_NAME, encode(SEQUENCE, hw_type + number))
+    return x509.OtherName(HARDWARE_MODULE_NAME, encode(SEQUENCE, arc + number))
 
 
 def read_hardware_module_name(name: x509.OtherName) -> str:
-    """Return the serial number in a hardwareModuleName of our type. Raises TrustError."""
+    """Return the serial number in a hardwareModuleName. Raises TrustError.
+
+    Of any type: which devices are ours is what the authority says that signed it.
+    """
     parts = children(read_whole(name.value, SEQUENCE))
     if name.type_id != HARDWARE_MODULE_NAME or [part.tag for part in parts] != [OID, OCTETS]:
         raise TrustError("certificate: this alternative name is not a hardwareModuleName")
     hw_type, number = parts
-    if oid_text(hw_type.content) != HW_TYPE.dotted_string:
-        raise TrustError(f"certificate: got hardware type {oid_text(hw_type.content)}, want {HW_TYPE.dotted_string}")
+    check_hw_type(oid_text(hw_type.content))
     return check_serial(number.content.decode("ascii", "replace"))
 
 
@@ -83,8 +93,8 @@ def _only(subject: x509.Name, name: str) -> str:
     return found[0].value
 
 
-def _oid_bytes(oid: x509.ObjectIdentifier) -> bytes:
-    first, second, *rest = (int(arc) for arc in oid.dotted_string.split("."))
+def _oid_bytes(oid: str) -> bytes:
+    first, second, *rest = map(int, oid.split("."))
     out = bytearray()
     for arc in (40 * first + second, *rest):
         septets = [arc & 0x7F]

@@ -2,7 +2,7 @@
 
 from provisioning.ca.authority import REASONS, Authority
 from provisioning.ca.book import Issued
-from provisioning.ca.folder import accept, make_all, make_request, make_root, sign_request, trust_of
+from provisioning.ca.folder import accept, make_all, make_request, make_root, put_hw_type, sign_request, trust_of
 from provisioning.ca.profiles import Kind, Role
 from provisioning.ca.unlock import Unlock
 
@@ -17,6 +17,7 @@ __all__ = [
     "make_all",
     "make_request",
     "make_root",
+    "put_hw_type",
     "sign_request",
     "trust_of",
 ]

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from gateway.attest.names import HW_TYPE, check_hw_type
 from gateway.errors import ConfigError, TrustError
 from provisioning.ca import keyfile
 from provisioning.ca.book import WAIT_S, Book, Issued
@@ -42,11 +43,12 @@ _KEPT = timedelta(days=31)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What an authority's folder says of it. key: `ca.key`, or a PKCS#11 URI."""
+    """What an authority's folder says of it. key: `ca.key`, or a PKCS#11 URI. hw_type: of the devices, 802.1AR's."""
 
     name: str
     role: Role
     key: str
+    hw_type: str = HW_TYPE
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -54,8 +56,9 @@ class About:
         path = folder / "authority.json"
         try:
             said = json.loads(path.read_text("utf-8"))
-            return cls(name=str(said["name"]), role=Role(said["role"]), key=str(said["key"]))
-        except (OSError, ValueError, KeyError, TypeError) as e:
+            hw_type = check_hw_type(said.get("hw_type", HW_TYPE))
+            return cls(name=str(said["name"]), role=Role(said["role"]), key=str(said["key"]), hw_type=hw_type)
+        except (TrustError, OSError, ValueError, KeyError, TypeError) as e:
             raise ConfigError(f"{path}: {e}, want an authority's folder: provision ca init") from e
 
     def text(self) -> str:
@@ -148,7 +151,8 @@ class Authority:
 
     def _device(self, kind: Kind, key: ec.EllipticCurvePublicKey, serial: str, model: str) -> bytes:
         self._want(Role.DEVICES)
-        builder = device_builder(kind, key, self.certificate, serial=serial, model=model, start=self._start())
+        hw_type, start = self.about.hw_type, self._start()
+        builder = device_builder(kind, key, self.certificate, serial=serial, model=model, hw_type=hw_type, start=start)
         return self._sign(kind, serial, builder)
 
     def issue_ldevid(self, csr: bytes, *, gateway: str, hours: float, enrol: bool = False) -> bytes:

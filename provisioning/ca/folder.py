@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from gateway.attest.names import check_hw_type
 from gateway.errors import ConfigError, TrustError
 from provisioning.ca import keyfile, token
 from provisioning.ca.authority import About, Authority, digest_of, load_chain, load_key, write
@@ -121,6 +123,12 @@ def make_all(
         answer = sign_request(root, _request(own, name, role, private).read_bytes(), name=name, role=role)
         made.append(_accepted(own, About.read(own), private, answer, now=now))
     return made
+
+
+def put_hw_type(folder: Path, hw_type: str) -> None:
+    """Let the authority for devices in a folder name this type in what it issues from now on. Raises TrustError."""
+    about = replace(About.read(folder), hw_type=check_hw_type(hw_type))
+    write(folder / "authority.json", about.text().encode())
 
 
 def trust_of(folder: Path) -> tuple[bytes, bytes]:

@@ -101,11 +101,18 @@ def authority_name(name: str, role: Role) -> x509.Name:
 
 
 def device_builder(
-    kind: Kind, key: ec.EllipticCurvePublicKey, issuer: x509.Certificate, *, serial: str, model: str, start: datetime
+    kind: Kind,
+    key: ec.EllipticCurvePublicKey,
+    issuer: x509.Certificate,
+    *,
+    serial: str,
+    model: str,
+    hw_type: str,
+    start: datetime,
 ) -> x509.CertificateBuilder:
     """Return an AK's or an IDevID's certificate to sign: the device's serial three times, and no end."""
     subject = device_name(serial, model)
-    names = x509.SubjectAlternativeName([hardware_module_name(serial)])
+    names = x509.SubjectAlternativeName([hardware_module_name(serial, hw_type)])
     builder = _leaf(subject, issuer, key, start, FOREVER).add_extension(names, critical=False)
     if kind is Kind.AK:
         builder = builder.add_extension(x509.ExtendedKeyUsage([AK_EKU]), critical=False)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.errors import TrustError
 from provisioning.cli.files import FILE, FOLDER, read, write
 from provisioning.cli.issuing import issue_client, issue_server
 from provisioning.cli.revoking import crl, revoke
@@ -28,6 +29,7 @@ def ca() -> None:
 @click.option("--signed-by", type=FOLDER, help="With --issuing: a root that is here signs at once.")
 @click.option("--key", help="A PKCS#11 URI instead of a key file; {role} in it where several are made.")
 @click.option("--curve", type=click.Choice(["p256", "p384"]), default="p256", show_default=True, help="Of the root.")
+@click.option("--hw-type", help="The type of the devices: an object identifier in your own arc (IEEE 802.1AR).")
 @click.option("--root-unlock", type=FILE, help=f"As --unlock, for the root's key; else {ROOT} is asked.")
 @unlock_option
 def init(
@@ -39,6 +41,7 @@ def init(
     signed_by: Path | None,
     key: str | None,
     curve: str,
+    hw_type: str | None,
     root_unlock: Path | None,
     unlock_file: Path | None,
 ) -> None:
@@ -49,8 +52,11 @@ def init(
              provision ca init root --name "Example Devices" --root
              provision ca init devices --name "Example Devices" --issuing devices
     """  # noqa: D301 (click's mark for a block that is not wrapped)
-    from provisioning.ca import Authority, make_all, make_root
+    from provisioning.ca import Authority, make_all, make_root, put_hw_type
 
+    has_devices = not only_root and issuing != "operation"
+    if hw_type is not None:
+        _check_hw_type(hw_type, has_devices=has_devices)
     if (only_root and issuing) or (signed_by and not issuing):
         raise click.UsageError("want --root, or --issuing with or without --signed-by, or neither")
     if only_root:
@@ -66,10 +72,25 @@ def init(
         own = find_unlock(root_unlock, "the root", variable=ROOT, new=True)
         unlock = find_unlock(unlock_file, "the issuing authorities", new=True)
         made = make_all(folder, name=name, root_unlock=own, unlock=unlock, key=key, curve=curve)
+    if hw_type is not None:
+        put_hw_type(folder if issuing else folder / "devices", hw_type)
+    elif has_devices:
+        click.echo("Devices get a type in IANA's arc for examples: --hw-type names one of your own.", err=True)
     for authority in made:
         click.echo(f"{authority.folder}: {authority.about.role}, {authority.certificate.subject.rfc4514_string()}")
     if only_root or not issuing:
         click.echo(f"Keep {made[0].folder} offline: whoever has its key and password is the factory.", err=True)
+
+
+def _check_hw_type(hw_type: str, *, has_devices: bool) -> None:
+    from gateway.attest.names import check_hw_type
+
+    if not has_devices:
+        raise click.UsageError("--hw-type: want it where an authority for devices is made")
+    try:
+        check_hw_type(hw_type)
+    except TrustError as e:
+        raise click.UsageError(f"--hw-type: {e}") from e
 
 
 def _make_issuing(

@@ -278,8 +278,9 @@ def test_a_decommissioned_unit_stays_as_a_tombstone_and_takes_nothing_from_its_s
 
 
 def test_a_wrong_password_changes_nothing_and_a_missing_authority_is_said(
-    shell: Shell, ca: Path, place: Path, tmp_path: Path
+    shell: Shell, ca: Path, place: Path, words: Path, tmp_path: Path
 ) -> None:
+    """A script must not take it for done."""
     wrong = tmp_path / "wrong"
     wrong.write_text("wrong horse battery\n")
     wrong.chmod(0o600)
@@ -287,8 +288,14 @@ def test_a_wrong_password_changes_nothing_and_a_missing_authority_is_said(
     command = ("revoke", "WS-1", "--reason", "superseded", *at)
     assert shell(*command, "--ca", ca, "--unlock", wrong).code == 2
     assert "enrolled" in shell.done("show", "WS-1", *at)
-    said = shell.done(*command, "--ca", tmp_path / "elsewhere")
-    assert "Do there: provision ca revoke devices --subject WS-1 --reason superseded" in said
+    there = "provision ca revoke devices --subject WS-1 --reason superseded"
+    dry = json.loads(shell.done(*command, "--ca", tmp_path / "elsewhere", "--dry-run", "--json"))
+    assert (dry["dry_run"], dry["unit"]["state"], dry["lists"][0]["do"]) == (True, "enrolled", there)
+    said = shell(*command, "--ca", tmp_path / "elsewhere")
+    assert (said.code, f"Do there: {there}" in said.out) == (1, True)
+    assert "got no authority for devices there" in said.err
+    done = json.loads(shell.done(*command, "--ca", ca, "--unlock", words, "--json"))
+    assert (done["unit"]["state"], done["lists"][0]["do"]) == ("revoked", None)
 
 
 # ---- the registrar

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.errors import TrustError
+from provisioning.cli.ending import Ending
 from provisioning.cli.registry import place_of, place_option
 from provisioning.cli.revoking import REASONS
-from provisioning.cli.unlocking import find_unlock, unlock_option
+from provisioning.cli.unlocking import unlock_option
 
 if TYPE_CHECKING:
-    from provisioning.ca import Authority
     from provisioning.registrar import Registrar, Unit
 
 _ca = click.option(
@@ -27,14 +27,16 @@ _ca = click.option(
     help="The folder of provision ca init: its devices and operation are used where they are there.",
 )
 _dry = click.option("--dry-run", is_flag=True, help="Say what would change; change nothing.")
+_json = click.option("--json", "as_json", is_flag=True, help="For scripts.")
 
 
 @click.command()
 @click.argument("serial")
 @click.option("--owner", required=True, help="Whose it is from now on.")
 @click.option("--gateway", required=True, help="Its id there.")
+@_json
 @place_option
-def onboard(serial: str, *, owner: str, gateway: str, folder: Path) -> None:
+def onboard(serial: str, *, owner: str, gateway: str, as_json: bool, folder: Path) -> None:
     """Give an enrolled unit to its first owner.
 
     \b
@@ -44,7 +46,7 @@ def onboard(serial: str, *, owner: str, gateway: str, folder: Path) -> None:
 
     check_gateway(gateway)
     with _registrar(folder) as registrar:
-        click.echo(_line(registrar.onboard(serial, owner, gateway)))
+        _tell(registrar.onboard(serial, owner, gateway), as_json=as_json)
 
 
 @click.command()
@@ -52,6 +54,7 @@ def onboard(serial: str, *, owner: str, gateway: str, folder: Path) -> None:
 @click.option("--owner", required=True, help="Whose it is from now on.")
 @click.option("--gateway", help="Its id there; the old one without it.")
 @_dry
+@_json
 @place_option
 @_ca
 @unlock_option
@@ -61,6 +64,7 @@ def transfer(
     owner: str,
     gateway: str | None,
     dry_run: bool,
+    as_json: bool,
     folder: Path,
     authorities: Path,
     unlock_file: Path | None,
@@ -77,57 +81,84 @@ def transfer(
     with _registrar(folder) as registrar:
         unit = registrar.unit(serial)
         if (unit.state, unit.owner) == ("onboarded", owner) and gateway in {None, unit.gateway}:
-            click.echo(_line(unit))  # done before; what is there now is the new owner's
+            _tell(unit, as_json=as_json)  # done before; what is there now is the new owner's
             return
         _check_free(registrar, unit, gateway or unit.gateway)
         subjects = {"operation": unit.gateway}
-        if dry_run:
-            click.echo(f"{serial}: would go from {unit.owner or 'nobody'} to {owner}, as {gateway or unit.gateway}")
-            _would(registrar, unit, authorities, subjects)
-            return
-        opened = _opened(authorities, subjects, unlock_file)
+        ending = Ending(authorities, subjects, "affiliationChanged", unlock_file, dry_run=dry_run)
         # The certificates first: where that fails, the command can be given again, and still knows the old gateway.
-        _revoke(registrar, unit, opened, subjects, "affiliationChanged")
-        click.echo(_line(registrar.transfer(serial, owner, gateway)))
+        ending.revoke(but="operation" if _is_taken(registrar, unit, unit.gateway) else None)
+        to = gateway or unit.gateway
+        would = f"{serial}: would go from {unit.owner or 'nobody'} to {owner}, as {to}" if dry_run else ""
+        _tell(unit if dry_run else registrar.transfer(serial, owner, gateway), ending, would=would, as_json=as_json)
 
 
 @click.command()
 @click.argument("serial")
 @click.option("--reason", type=click.Choice(REASONS), required=True, help="Why, by RFC 5280.")
 @_dry
+@_json
 @place_option
 @_ca
 @unlock_option
 def revoke(
-    serial: str, *, reason: str, dry_run: bool, folder: Path, authorities: Path, unlock_file: Path | None
+    serial: str,
+    *,
+    reason: str,
+    dry_run: bool,
+    as_json: bool,
+    folder: Path,
+    authorities: Path,
+    unlock_file: Path | None,
 ) -> None:
     """Say that a unit's identity is not to be believed any more: in the log, and in the lists of both authorities.
 
     \b
     Example: provision revoke WS-0001 --reason keyCompromise
     """  # noqa: D301 (click's mark for a block that is not wrapped)
-    _end(serial, reason, folder, authorities, unlock_file, lambda own: own.revoke(serial, reason), dry_run=dry_run)
+    _end(
+        serial,
+        reason,
+        folder,
+        authorities,
+        unlock_file,
+        lambda own: own.revoke(serial, reason),
+        dry_run=dry_run,
+        as_json=as_json,
+    )
 
 
 @click.command()
 @click.argument("serial")
 @_dry
+@_json
 @place_option
 @_ca
 @unlock_option
-def decommission(serial: str, *, dry_run: bool, folder: Path, authorities: Path, unlock_file: Path | None) -> None:
+def decommission(
+    serial: str, *, dry_run: bool, as_json: bool, folder: Path, authorities: Path, unlock_file: Path | None
+) -> None:
     """End a unit: its certificates are revoked, and its serial, EK and AK never enrol again.
 
     \b
     Example: provision decommission WS-0001 --dry-run
     """  # noqa: D301 (click's mark for a block that is not wrapped)
     reason = "cessationOfOperation"
-    _end(serial, reason, folder, authorities, unlock_file, lambda own: own.decommission(serial), dry_run=dry_run)
+    _end(
+        serial,
+        reason,
+        folder,
+        authorities,
+        unlock_file,
+        lambda own: own.decommission(serial),
+        dry_run=dry_run,
+        as_json=as_json,
+    )
 
 
 @click.command()
 @click.option("--state", help="Only those in this state.")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@_json
 @place_option
 def units(*, state: str | None, as_json: bool, folder: Path) -> None:
     """List all units.
@@ -146,7 +177,7 @@ def units(*, state: str | None, as_json: bool, folder: Path) -> None:
 
 @click.command()
 @click.argument("serial")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@_json
 @place_option
 def show(serial: str, *, as_json: bool, folder: Path) -> None:
     """Show what is known of a unit.
@@ -185,61 +216,30 @@ def _end(
     change: "Callable[[Registrar], Unit]",
     *,
     dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Revoke or decommission: the log and the database first, then the lists."""
     with _registrar(folder) as registrar:
         unit = registrar.unit(serial)
         subjects = {"devices": serial, "operation": unit.gateway}
-        if dry_run:
-            click.echo(f"{serial}: is {unit.state}; would end ({reason})")
-            _would(registrar, unit, authorities, subjects)
-            return
-        opened = _opened(authorities, subjects, unlock_file)
-        click.echo(_line(change(registrar)))
-        _revoke(registrar, unit, opened, subjects, reason)
+        ending = Ending(authorities, subjects, reason, unlock_file, dry_run=dry_run)
+        ended = unit if dry_run else change(registrar)
+        ending.revoke(but="operation" if _is_taken(registrar, unit, unit.gateway) else None)
+    would = f"{serial}: is {unit.state}; would end ({reason})" if dry_run else ""
+    _tell(ended, ending, would=would, as_json=as_json)
 
 
-def _opened(authorities: Path, subjects: dict[str, str], unlock_file: Path | None) -> "dict[str, Authority]":
-    """Return the authorities that are here, each unlocked: so that a wrong password changes nothing."""
-    from provisioning.ca import Authority
-
-    here = [role for role in subjects if (authorities / role).is_dir()]
-    if not here:
-        return {}
-    unlock = find_unlock(unlock_file, f"the authorities in {authorities}")
-    return {role: Authority.open(authorities / role, unlock=unlock) for role in here}
-
-
-def _revoke(
-    registrar: "Registrar", unit: "Unit", opened: "dict[str, Authority]", subjects: dict[str, str], reason: str
-) -> None:
-    for role, subject in subjects.items():
-        if not subject or _anothers(registrar, unit, role):
-            continue
-        if role not in opened:
-            click.echo(
-                f"  {role}: not here. Do there: provision ca revoke {role} --subject {subject} --reason {reason}"
-            )
-            continue
-        gone = opened[role].revoke_subject(subject, reason)
-        opened[role].crl()
-        click.echo(f"  {role}: {len(gone)} certificates of {subject} revoked; the list: {opened[role].folder}/crl.pem")
-
-
-def _would(registrar: "Registrar", unit: "Unit", authorities: Path, subjects: dict[str, str]) -> None:
-    from provisioning.ca.folder import describe
-
-    for role, subject in subjects.items():
-        if subject and not _anothers(registrar, unit, role) and (authorities / role).is_dir():
-            issued = describe(authorities / role, subject=subject)["issued"]
-            for one in issued:
-                if one["revoked"] is None:
-                    click.echo(f"  {role}: would revoke {one['kind']} {one['number']}")
-
-
-def _anothers(registrar: "Registrar", unit: "Unit", role: str) -> bool:
-    """Return whether the gateway's id is another unit's by now: then its certificates are that one's."""
-    return role == "operation" and _is_taken(registrar, unit, unit.gateway)
+def _tell(unit: "Unit", ending: Ending | None = None, *, would: str = "", as_json: bool) -> None:
+    """Say what a command did, or would do. Raises TrustError where there is something left to do elsewhere."""
+    lists = [] if ending is None else ending.lists
+    if as_json:
+        click.echo(json.dumps({"unit": _said(unit), "dry_run": would != "", "lists": lists}, indent=2))
+    else:
+        click.echo(would or _line(unit))
+        if ending is not None:
+            ending.say()
+    if ending is not None:
+        ending.check()
 
 
 def _check_free(registrar: "Registrar", unit: "Unit", gateway: str) -> None:

@@ -20,7 +20,8 @@ test: setup
 	$(PY) -m pytest -m "alone and not slow and not soak" $(ARGS)
 
 test-slow: setup
-	$(PY) -m pytest -m slow $(ARGS)
+	$(PY) -m pytest -n 2 -m "slow and not alone" $(ARGS)
+	$(PY) -m pytest -m "slow and alone" $(ARGS)
 
 test-soak: setup
 	$(PY) -m pytest -m soak $(ARGS)

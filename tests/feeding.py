@@ -86,13 +86,23 @@ class Stand:
         self.now_s += seconds
 
     def events(self) -> list[Mapping[str, Any]]:
-        """Return the events of feeds in the ledger's log."""
-        bodies = [leaf.body for leaf in self.hall.own("event")]
+        """Return the events of feeds in the ledger's log, but for since when a region holds: see regions."""
         return [
-            {"event": body["what"], **body["about"]}
-            for body in bodies
-            if body["what"].startswith(("feed.", "location."))
+            {"event": what, **about}
+            for what, about in self._sealed()
+            if what.startswith(("feed.", "location.")) and what != "feed.region"
         ]
+
+    def regions(self) -> list[tuple[int, str]]:
+        """Return since when which region holds, by the ledger's log."""
+        return [(about["since"], about["region"]) for what, about in self._sealed() if what == "feed.region"]
+
+    def located(self) -> list[Mapping[str, Any]]:
+        """Return what was said of locations."""
+        return [about for what, about in self._sealed() if what == "location.set"]
+
+    def _sealed(self) -> list[tuple[str, Mapping[str, Any]]]:
+        return [(leaf.body["what"], leaf.body["about"]) for leaf in self.hall.own("event")]
 
     def whats(self, event: str) -> list[str]:
         """Return the conditions of such events."""

@@ -78,6 +78,7 @@ class Shop:
     folder: Path
     now_ns: int = SIX
     memory: bool = True
+    schema: LineSchema = FILLING
     leaves: list[bytes] = field(default_factory=list)
     hall: Hall = field(init=False)
     given: int = 0
@@ -92,7 +93,7 @@ class Shop:
         )
         self.hall = Hall(self.folder, clock=steady, memory=self.memory)
         self._add("epoch", epoch_body(1, SIGNERS["gw1"].verifier.vkey, {"type": "unattested"}))
-        self._add("schema", line_body(FILLING))
+        self._add("schema", line_body(self.schema))
 
     def _add(self, kind: str, body: bytes, prev: int | None = None, clock: ClockState | None = None) -> None:
         state = ClockState.SYNCHRONISED if clock is None else clock
@@ -121,14 +122,14 @@ class Shop:
             Sample(point=column.point, source_time_ns=self.now_ns, raw=b"\0\1", value=value)
             if place not in bad
             else missing(column.point, self.now_ns)
-            for place, (column, value) in enumerate(zip(FILLING.columns, self.counters, strict=True))
+            for place, (column, value) in enumerate(zip(self.schema.columns, self.counters, strict=True))
         )
         # In force since the boundary before.
         since = self.now_ns - 15 * MINUTE
         told = tuple((Told(since, value),) for value in (self.state, self.sku))
         self._add(
             "interval",
-            interval_body(Interval(schema_id=FILLING.id, t_ns=self.now_ns, samples=samples, context=told)),
+            interval_body(Interval(schema_id=self.schema.id, t_ns=self.now_ns, samples=samples, context=told)),
             self._prev,
             clock,
         )

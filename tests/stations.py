@@ -103,7 +103,6 @@ class Plant:
                 image_timeout_s=20.0,
             ),
             books=Books(registrar=self.registrar, authority=self.authority, factory=FACTORY),
-            factory=FACTORY,
             connect=self.connect,
             label_folder=self.folder / "labels",
             label_format="svg",

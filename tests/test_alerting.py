@@ -251,8 +251,89 @@ def test_an_operator_shelves_an_alert_and_it_is_sealed_who_and_why(works: Works)
     assert works.hall.times("ledger.shelve") == 1
 
 
+def test_a_fresh_plant_is_shown_what_it_learns_and_how_far_it_is(works: Works) -> None:
+    minutes = story()
+    works.run(40, minutes)
+    said = shown(works, "alerts").splitlines()
+    assert said == [
+        "No alerts. 0 baselines are learned.",
+        "gw1/filling, product A: learning, 0 of 1 clean shifts so far: it has no baseline yet",
+    ]
+    (row,) = json.loads(shown(works, "alerts", "--json"))["learning"]
+    assert (row["line"], row["product"], row["shifts"], row["wanted"]) == ("filling", "A", 0, 1)
+    assert (row["why"], row["since"], row["alert"]) == ("it has no baseline yet", None, None)
+    (works.folder / "state" / "learning.json").write_text("[{}]")
+    assert shown(works, "alerts").splitlines() == said[:1]
+    works.run(185, minutes)
+    assert shown(works, "alerts") == "No alerts. 1 baselines are learned.\n"
+
+
+def test_what_is_shelved_stays_so_when_its_alert_is_over_and_the_ledger_was_restarted(works: Works) -> None:
+    again = between(REPAIR + 15, 350, compressor_kw=585.0, starts_per_h=30.0)
+    minutes = Line(seed=3).minutes(0, 350, between(FAULT, FAULT + 20, compressor_kw=585.0, starts_per_h=30.0), again)
+    works.run(FAULT + 15, minutes)
+    (alert,) = works.alerts
+    shown(works, "shelve", alert.id, "--until", "2026-01-01T05:30:00Z", "--why", "valve is ordered")
+    works.look()
+    works.run(REPAIR + 10, minutes)
+    assert works.events == ["baseline.learned", "alert.raised", "alert.shelved", "alert.cleared"]
+    works.hall.restart()
+    works.run(329, minutes)
+    assert len(works.events) == 4
+    works.run(350, minutes)
+    assert works.events[4:] == ["alert.raised"]
+
+
+LONG_SHIFTS = PLAN.split("[lines", maxsplit=1)[0].replace("03:00", "01:30").replace("12:00", "03:00")
+LONG_SHIFTS += '[shifts.three]\nstart = "03:00"\nend = "04:30"\n[shifts.four]\nstart = "04:30"\nend = "06:00"\n'
+LONG_SHIFTS += '[shifts.five]\nstart = "06:00"\nend = "12:00"\n[lines' + PLAN.split("[lines", maxsplit=1)[1]
+
+
+def rarely_made(works: Works, *restarts: int) -> list[dict[str, Any]]:
+    """Make A and B in turn, a shift each; return all events. restarts: after these minutes."""
+    works.boundary(("producing", "A"))
+    minutes = Line(seed=3).minutes(0, 380, between(90, 180, product="B"), between(270, 360, product="B"))
+    for minute in (*restarts, 370):
+        works.run(minute, minutes)
+        if minute in restarts:
+            works.hall.restart()
+            works.look()
+    works.hall.ledger.close()
+    return works.abouts
+
+
+def test_a_product_that_is_made_rarely_gets_its_baseline_over_restarts(tmp_path: Path) -> None:
+    """The first shift of B lies before the newest baseline, of A, from which the ledger reads on."""
+    plan = LONG_SHIFTS.replace("learn_shifts = 1", "learn_shifts = 2")
+    live = rarely_made(Works(tmp_path / "live", plan=plan))
+    assert [(one["what"], one["about"]["product"]) for one in live] == [
+        ("baseline.learned", "A"),
+        ("baseline.learned", "B"),
+    ]
+    assert rarely_made(Works(tmp_path / "restarted", plan=plan), 200, 280, 300, 365) == live
+
+
 SHORT_SHIFTS = PLAN.replace('"03:00"\nend = "12:00"', '"03:00"\nend = "06:30"') + "[shifts.three]\n"
 SHORT_SHIFTS += 'start = "06:30"\nend = "12:00"\n'
+
+
+def test_an_alert_that_stays_open_says_its_excess_so_far_once_a_shift_and_not_again_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    works = Works(tmp_path / "works", plan=SHORT_SHIFTS)
+    works.boundary(("producing", "A"))
+    minutes = Line(seed=3).minutes(0, 410, between(FAULT, 410, compressor_kw=585.0, starts_per_h=30.0))
+    works.run(395, minutes)
+    assert works.events == ["baseline.learned", "alert.raised", "alert.updated"]
+    said = shown(works, "alerts", "--open")
+    assert "-> 0.87 kg/unit; +2" in said
+    assert "kg so far" in said
+    assert works.abouts[-1]["t"] == DAY0_NS + 390 * MINUTE
+    works.hall.restart()
+    works.run(405, minutes)
+    assert len(works.events) == 3
+    assert shown(works, "alerts", "--open") == said
+    works.hall.ledger.close()
 
 
 def accepted(works: Works, *, is_restarted: bool) -> list[dict[str, Any]]:

@@ -136,6 +136,24 @@ def test_a_counter_at_its_floor_is_good_and_below_it_was_rolled_back() -> None:
     assert appraised(floor, counters={COUNTER + 1: 9}).status == "contraindicated"
 
 
+def test_only_what_the_quote_bears_out_is_proven_against_a_device() -> None:
+    """Event log and counters can be taken out, or spoilt, by whoever has the evidence in his hands on its way."""
+    floor = references(release(GOLDEN, tables=f"[release.counters]\n0x{COUNTER:08x} = 3\n"))
+    rules = references(release({0: GOLDEN[0]}, tables=RULES["required of another type"][0]))
+    gone = references(release({0: GOLDEN[0]}, tables=RULES["required, and not there"][0]))
+    drifted = booted()
+    drifted.extend(4, bytes(32))
+    assert not appraised(floor).is_proven
+    assert not appraised(rules).is_proven
+    assert not appraised(rules, event_log=b"").is_proven
+    assert not appraised(references(release(GOLDEN)), event_log=b"x").is_proven
+    assert appraised(floor, counters={COUNTER: 2}).is_proven
+    assert appraised(gone).is_proven
+    assert appraised(references(release(GOLDEN)), drifted, event_log=b"x").is_proven
+    other = references(release(GOLDEN), release(GOLDEN, name="r2", more='version = "9"'))
+    assert not appraised(other, event_log=b"x").is_proven, "one release would fit with a good log"
+
+
 RULES = {
     "required": (rule("required", 7, sha256(ON), about="secure boot on"), True),
     "required of a type": (

@@ -1,6 +1,7 @@
 """app/attester.py and what carries it: a real TPM in software answers challenges; one that fails stops nothing."""
 
 import asyncio
+import hashlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from gateway.app.attester import MAX_EVENT_LOG, Attester, Respondent, read_chain
 from gateway.app.forwarding import ForwardMetrics
 from gateway.app.questions import MOST_WAITING, Questions
+from gateway.app.tlskeys import TlsKeys
 from gateway.attest.chain import Anchors
 from gateway.attest.epoch import verify_epoch
 from gateway.attest.evidence import (
@@ -30,6 +32,7 @@ from gateway.errors import ConfigError, LinkError, TrustError
 from gateway.tlog.note import Signer
 from gateway.tpm import Tpm
 from hil.plant.soft_tpm import SoftAuthority, challenge_for
+from provisioning.ca.requests import read_request
 from tests.sealing import T0_S
 from tests.test_seal_server import serving
 from tests.verifying import VERIFIER, logger
@@ -37,7 +40,7 @@ from tests.verifying import VERIFIER, logger
 KEY = Signer.generate("wattseal/gw1").verifier.vkey
 AUTHORITY = SoftAuthority()
 PCRS = (0, 1, 2, 7)
-SAID: dict[str, Any] = {"epoch": 3, "key": KEY, "log_size": 17, "about": {"tls": "tpm"}}
+SAID: dict[str, Any] = {"epoch": 3, "key": KEY, "log_size": 17, "about": {"tls": "memory"}}
 
 
 @pytest.fixture
@@ -164,7 +167,7 @@ def note(*, gateway: str = "gw1", purpose: str = "attest", signer: Signer = VERI
     return sign_challenge(challenge_for(gateway, at_s=T0_S, purpose=purpose), signer)
 
 
-ASKED: dict[str, Any] = {"epoch": 1, "key": KEY, "log_size": 2}
+ASKED: dict[str, Any] = {"tls": "memory", "epoch": 1, "key": KEY, "log_size": 2}
 
 
 async def test_only_our_verifiers_challenges_for_us_are_answered() -> None:
@@ -241,18 +244,66 @@ async def test_who_goes_while_the_tpm_works_does_not_free_it() -> None:
 
 async def test_the_seal_hands_out_evidence_over_its_socket(tmp_path: Path, tpm: Tpm) -> None:
     """With the epoch, the key and the size that its log has now."""
-    answering = Respondent(attester(tpm), gateway="gw1", verifier=VERIFIER.verifier, about={"tls": "tpm"})
+    answering = Respondent(attester(tpm), gateway="gw1", verifier=VERIFIER.verifier, about={"version": "1"})
     async with serving(tmp_path) as s:
         s.server._respondent = answering
         forward = await s.peer("outlet")
         challenge = challenge_for("gw1", at_s=T0_S)
-        await forward.say(["challenge", sign_challenge(challenge, VERIFIER), b""])
+        await forward.say(["challenge", sign_challenge(challenge, VERIFIER), b"", "memory"])
         name, packed = await forward.hear()
         assert name == "evidence"
         claims = verified(packed, challenge).claims
+        assert dict(claims.about) == {"tls": "memory", "version": "1"}
         assert (claims.epoch, claims.key) == s.box.sealer.announced
         assert claims.log_size == s.box.sealer.signed
         assert s.box.sealer.counts.evidence == 1
+
+
+async def test_the_evidence_says_what_forward_has_proven_at_each_challenge(tmp_path: Path, tpm: Tpm) -> None:
+    """Forward may start again with another key while the seal runs on: what the seal was started with says nothing."""
+    answering = Respondent(attester(tpm), gateway="gw1", verifier=VERIFIER.verifier, about={}, least_s=0.0)
+    async with serving(tmp_path) as s:
+        s.server._respondent = answering
+        for tls in ("memory", "file"):
+            forward = await s.peer("outlet")
+            challenge = challenge_for("gw1", at_s=T0_S)
+            await forward.say(["challenge", sign_challenge(challenge, VERIFIER), b"", tls])
+            _, packed = await forward.hear()
+            assert verified(packed, challenge).claims.about["tls"] == tls
+        await forward.say(["challenge", note(), b"", "vault"])
+        assert (await forward.hear())[0] == "error"
+
+
+async def test_the_seal_makes_a_key_in_the_tpm_and_vouches_for_the_newest_alone(tmp_path: Path, tpm: Tpm) -> None:
+    """What it vouches for is the key of the request, made in this TPM and never let out of it."""
+    speaking = attester(tpm, keys=TlsKeys(tpm, gateway="gw1"))
+    answering = Respondent(speaking, gateway="gw1", verifier=VERIFIER.verifier, about={}, least_s=0.0)
+    async with serving(tmp_path) as s:
+        s.server._respondent = answering
+        forward = await s.peer("outlet")
+        made = []
+        for _ in range(2):
+            await forward.say(["key"])
+            name, private, csr = await forward.hear()
+            assert (name, private[:31]) == ("key", b"-----BEGIN TSS2 PRIVATE KEY----")
+            made.append(csr)
+        challenge = challenge_for("gw1", at_s=T0_S, purpose="certify")
+        bound = hashlib.sha256(made[1]).digest()
+        await forward.say(["challenge", sign_challenge(challenge, VERIFIER), bound, "tpm"])
+        _, packed = await forward.hear()
+        found = verified(packed, challenge)
+        assert found.key.key == read_request(made[1])
+        assert (found.key.is_own, found.claims.about["tls"]) == (True, "tpm")
+        await forward.say(["challenge", note(purpose="certify"), hashlib.sha256(made[0]).digest(), "tpm"])
+        assert "newest key" in str(await forward.hear())
+
+
+async def test_a_forward_gone_wild_gets_keys_now_and_then(tpm: Tpm) -> None:
+    speaking = attester(tpm, keys=TlsKeys(tpm, gateway="gw1"))
+    answering = Respondent(speaking, gateway="gw1", verifier=VERIFIER.verifier, about={}, least_s=60.0)
+    await answering.make_key()
+    with pytest.raises(TrustError, match="key: got the second one in 60 s"):
+        await answering.make_key()
 
 
 async def test_a_tpm_that_fails_is_refused_with_why_and_the_seal_goes_on(tmp_path: Path) -> None:
@@ -261,14 +312,14 @@ async def test_a_tpm_that_fails_is_refused_with_why_and_the_seal_goes_on(tmp_pat
         s.server._respondent = respondent(device)
         forward = await s.peer("outlet")
         for _ in range(2):
-            await forward.say(["challenge", note(), b""])
+            await forward.say(["challenge", note(), b"", "file"])
             assert await forward.hear() == ["refused", 0, "TPM: it is out of order"]
         await forward.say(["hello", 1])
         assert (await forward.hear())[0] == "position"
         assert s.box.sealer.counts.challenges_refused == 2
         assert s.events("seal.challenge_refused") == 1
         device.fails = False
-        await forward.say(["challenge", note(), b""])
+        await forward.say(["challenge", note(), b"", "file"])
         assert (await forward.hear())[0] == "evidence"
         assert s.events("seal.challenge_answered") == 1
 
@@ -276,7 +327,7 @@ async def test_a_tpm_that_fails_is_refused_with_why_and_the_seal_goes_on(tmp_pat
 async def test_a_gateway_without_a_tpm_says_so(tmp_path: Path) -> None:
     async with serving(tmp_path) as s:
         forward = await s.peer("outlet")
-        await forward.say(["challenge", note(), b""])
+        await forward.say(["challenge", note(), b"", "file"])
         assert await forward.hear() == ["refused", 0, "this gateway has no [attest]"]
 
 
@@ -285,7 +336,7 @@ async def test_a_gateway_without_a_tpm_says_so(tmp_path: Path) -> None:
 
 def test_a_flood_of_challenges_goes_no_further() -> None:
     counts = ForwardMetrics()
-    questions = Questions("gw1", counts, logger()[0])
+    questions = Questions("gw1", counts, logger()[0], tls="file")
     questions.put(bytes(MAX_CHALLENGE + 1))
     for _ in range(100):
         questions.put(note())
@@ -293,7 +344,7 @@ def test_a_flood_of_challenges_goes_no_further() -> None:
 
 
 async def test_what_the_seal_cannot_have_said_ends_the_session() -> None:
-    questions = Questions("gw1", ForwardMetrics(), logger()[0])
+    questions = Questions("gw1", ForwardMetrics(), logger()[0], tls="file")
     nobody: Any = None
     for answer in ([["idle"]], [["evidence", b"x"], ["evidence", b"y"]], [["refused", 1, "x"]]):
         with pytest.raises(LinkError, match="want evidence"):

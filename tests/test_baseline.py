@@ -102,7 +102,8 @@ def test_assets_that_are_too_many_for_a_leaf_are_pooled_the_largest_and_the_coun
     energy = {f"meter {number:03} {'x' * 150}": float(number) for number in range(500)} | {REST: 0.0, "others": 1e6}
     counted = min(name for name in energy if name)
     windows = [one._replace(energy_kwh=energy, starts={counted: 1}) for one in varied()]
-    baseline = learned(windows, [windows[0]], **dict.fromkeys(energy, "units"))
+    week = ",".join(f"0.{30_000 + at}" for at in range(7 * 96))
+    baseline = learned(windows, [windows[0]], **dict.fromkeys(energy, "units"))._replace(factors=f"1963000,{week}")
     flat = {"gateway": "g" * 64, "line": "l" * 200, **to_flat(baseline)}
     assert len(event_body("baseline.learned", 5, flat)) < MAX_LEAF - MAX_HEADER
     assert from_flat(flat) == baseline

@@ -289,6 +289,13 @@ async def test_a_port_in_use_is_said_with_the_brokers_own_words(pki: Path, tmp_p
                 pass
 
 
+def test_the_size_of_a_fleet_is_not_in_the_brokers_configuration() -> None:
+    """A site has at most so many agents; gateways may be ten thousand."""
+    files = BrokerFiles.of(Path("/etc/wattseal"), Path("/etc/wattseal/acl"))
+    assert "max_connections" not in conf_text(files)
+    assert "max_connections 1024\n" in conf_text(files, for_agents=True)
+
+
 def test_texts_take_no_name_or_path_that_would_add_a_line() -> None:
     """A newline or a wildcard in a name could open every topic."""
     for name in ("ledger\ntopic readwrite #", "+", "#", ""):

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -22,18 +24,32 @@ from tests.sealing import LINE, OTHER_LINE, interval
 from tests.test_ledger import sealed
 
 ROOT = Path(__file__).parent.parent
-MOST_US = 60.0
-"""Of CPU a figure: ten times what it takes, since a machine may be slow and shared."""
+MOST_TIMES = 12.0
+"""What a figure may cost, as a multiple of `plainly`; it is 5 (2026-11, Python 3.11)."""
 
 Rows = Mapping[tuple[str, int, int], int]
 
 
+def plainly(number: int) -> float:
+    """Return the CPU seconds of what so many figures need at the least: a register, its mWh, a product, a row."""
+    factor, rows, before = Decimal("400.25"), [], time.process_time()
+    for n in range(number):
+        said = {"start": n, "end": n + 60, "meter": f"m{n % 50}.energy"}
+        mwh = int(Decimal(100_000 + n).scaleb(-2) * 1_000_000)
+        rows.append((said["meter"], mwh, str(factor * mwh)))
+    return time.process_time() - before
+
+
 @pytest.mark.alone
-def test_a_figure_takes_microseconds() -> None:
-    day = Day(meters=50, minutes=720)
-    used, sums = calculated(day)
-    assert used.cpu_s / day.figures * 1e6 < MOST_US
-    assert [shift for _, shift in sums] == ["2026-01-04/night", "2026-01-05/early"]
+def test_a_figure_costs_a_few_times_what_it_takes_to_write_it_down() -> None:
+    """Both in turn, and the best of each: so it holds on a slow machine, and on one that others use."""
+    day = Day(meters=50, minutes=420)
+    best = best_plain = float("inf")
+    for _ in range(5):
+        used, sums = calculated(day)
+        assert [shift for _, shift in sums] == ["2026-01-04/night", "2026-01-05/early"]
+        best, best_plain = min(best, used.cpu_s), min(best_plain, plainly(day.figures))
+    assert best / best_plain < MOST_TIMES
 
 
 @pytest.mark.alone

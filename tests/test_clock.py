@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from gateway.clock import STEP_NS, WallClock, kernel_state
+from gateway.clock import STEP_NS, ClockLimit, WallClock, kernel_state
 from gateway.model import Clock, ClockState
 
 NS = 1_000_000_000
@@ -32,9 +32,11 @@ class Time:
         self.asked += 1
         return self.state, self.offset_ns
 
-    def clock(self, floor_ns: int = 0) -> WallClock:
+    def clock(self, floor_ns: int = 0, limit: ClockLimit | None = None) -> WallClock:
         """Return the clock under test, on this time."""
-        return WallClock(floor_ns=floor_ns, wall=lambda: self.wall, steady=lambda: self.steady, state=self.kernel)
+        return WallClock(
+            floor_ns=floor_ns, limit=limit, wall=lambda: self.wall, steady=lambda: self.steady, state=self.kernel
+        )
 
 
 def test_a_reading_is_the_wall_clock_with_what_the_kernel_knows_of_it() -> None:
@@ -68,6 +70,28 @@ def test_a_reading_below_the_floor_is_suspect() -> None:
     assert clock.read().state == ClockState.SUSPECT, "the step itself"
     time.passes(NS)
     assert clock.read().state == ClockState.SYNCHRONISED
+
+
+def test_a_clock_that_is_off_by_too_much_or_alone_for_too_long_is_suspect() -> None:
+    """And good again as soon as it is synchronised within the limit; it still has its floor meanwhile."""
+    time = Time()
+    clock = time.clock(limit=ClockLimit(error_ns=2000, holdover_ns=10 * NS))
+    states = []
+    for offset_ns, state in ((2000, 0), (2001, 0), (0, 1), (0, 1), (0, 0), (0, 1)):
+        time.passes(9 * NS)
+        time.offset_ns, time.state = offset_ns, ClockState(state)
+        states.append(int(clock.read().state))
+    assert states == [0, 2, 1, 2, 0, 1]
+    time.passes(NS // 2, stepped_ns=-NS)
+    assert clock.read().state == ClockState.SUSPECT, "below the floor"
+
+
+def test_a_clock_that_was_never_synchronised_is_suspect_at_once_where_that_is_wanted() -> None:
+    """The real-time clock of a gateway may be ahead when it starts."""
+    time = Time(state=ClockState.UNSYNCHRONISED)
+    assert time.clock(limit=ClockLimit(error_ns=1, holdover_ns=0)).read().state == ClockState.SUSPECT
+    assert time.clock(limit=ClockLimit(error_ns=1, holdover_ns=1)).read().state == ClockState.UNSYNCHRONISED
+    assert time.clock().read().state == ClockState.UNSYNCHRONISED
 
 
 def test_a_reading_at_the_floor_is_good() -> None:

@@ -482,6 +482,9 @@ BAD_GATEWAYS: list[tuple[str, str, str]] = [
     ('["m1.energy"]', '["m1.pieces"]', "lines.filling.energy: got 'm1.pieces' in '', want one of Wh, kWh, MWh"),
     ('["m1.energy"]', '["m1.energy", "m1.energy"]',
      f"lines.filling: got ['m1.energy', 'm1.energy', 'plc.pieces', 'plc.all'], {ONCE}"),
+    ("[lines.filling]", '[lines.packing]\nzone = "DE"\nenergy = ["m1.energy"]\n\n[lines.filling]',
+     ("lines.filling: got 'm1.energy', which lines.packing books already, "
+      "want each meter in one line, or it would count twice; what several lines share is a line of its own")),
     ('"plc.all"', '"plc.pieces"', f"lines.filling: got ['m1.energy', 'plc.pieces', 'plc.pieces'], {ONCE}"),
     ('"plc.all"', '""', f"lines.filling.count_total: got '', {COUNTER}"),
     ('"plc.pieces"', '"plc.power"', f"lines.filling.count_good: got 'plc.power', {COUNTER}"),
@@ -531,7 +534,8 @@ BAD_LEDGERS: list[tuple[str, str, str]] = [
     (
         "[ledger]",
         "[ledger]\nx = 1",
-        "ledger.x: got an unknown key, want one of name, state, key, factors, tables, plan, grid_settings, metrics",
+        ("ledger.x: got an unknown key, "
+        "want one of name, state, key, factors, fuel_factors, tables, plan, grid_settings, metrics"),
     ),
     ('factors = "factors.toml"\n', "", "ledger.factors: got nothing, want a path"),
     (

@@ -512,6 +512,10 @@ period_s = 2
 template = "abb-b23"
 url = "tcp://127.0.0.1:{modbus}"
 unit_id = 4
+[devices.packer]
+template = "abb-b23"
+url = "tcp://127.0.0.1:{modbus}"
+unit_id = 4
 [devices.plc]
 template = "wattseal-plant-plc"
 url = "tcp://127.0.0.1:{modbus}"
@@ -535,7 +539,7 @@ product = "plc.sku"
 job = "plc.job"
 [lines.two]
 zone = "DEMO"
-energy = ["filler.import_energy"]
+energy = ["packer.import_energy"]
 count_total = "server.total_count"
 count_scrap = "server.defective_count"
 state = "server.state"

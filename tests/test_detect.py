@@ -158,6 +158,13 @@ def test_missing_counts_are_a_data_alert_and_no_kpi(seed: int) -> None:
     assert cleared.repaired is None
 
 
+def test_counts_that_are_back_for_five_minutes_do_not_end_their_alert() -> None:
+    gaps = [between(at, at + 20, **NO_COUNTS) for at in (FAULT, FAULT + 25)]
+    events = told(Line(seed=1), *gaps)
+    assert [event.what for event in events] == [LEARNED, RAISED, CLEARED]
+    assert minute(events[-1].t_ns) == FAULT + 55
+
+
 def test_a_counter_that_stands_still_is_a_data_alert() -> None:
     line = Line(seed=1, told=False)
     stuck = [
@@ -184,7 +191,7 @@ def test_no_baseline_no_alert() -> None:
     assert events == []
     watch = watch_of()
     told(Line(seed=2), end=2 * SHIFT_MIN, watch=watch)
-    assert watch.learning("A", "") == 1
+    assert watch.learning() == [("A", "", 1, 3, "it has no baseline yet")]
 
 
 def test_a_fixed_limit_holds_while_the_baseline_is_learned() -> None:
@@ -253,7 +260,7 @@ def test_an_accepted_fault_is_learned_as_the_new_normal() -> None:
             assert Alert.of(about).about() == about
             assert watch.open_alerts == ()
             assert watch.baselines == {}
-            assert watch.learning("A", "") == 0
+            assert watch.learning() == [("A", "", 0, 2, "it has no baseline yet")]
     assert [what for what, _ in said] == [LEARNED, RAISED, LEARNED, RAISED]
     assert said[2][1] == learned + 2 * SHIFT_MIN  # what was left of the shift counts
     assert worse < said[3][1] <= worse + 10

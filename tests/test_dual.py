@@ -31,8 +31,8 @@ from tests.plans import planned
 from tests.shifts import DAY, FILLING, HOUR, MINUTE, MONDAY, PLAN, SECOND, SIX, Shop, hours
 
 EARLY, LATE = "2026-01-05/early", "2026-01-05/late"
-MARKET = '[market]\nresidual_g_per_kwh = "500"\nresidual_source = "AIB"\n'
-HOURLY = MARKET + 'matching = "hourly"\n'
+MARKET = '[market.residual.DEMO]\ng_per_kwh = "500"\nsource = "AIB"\n'
+HOURLY = MARKET + '[market]\nmatching = "hourly"\n'
 T0 = year_bounds(2026)[0]
 KWH = 1_000_000
 PACKING = replace(FILLING, name="packing", context=())
@@ -110,7 +110,7 @@ def test_a_report_says_both_methods_side_by_side(shop: Shop) -> None:
     for row in (early, late):
         assert (row["co2e_kg"], row["market_co2e_kg"], row["market_method"]) == ("192", "90", "annual")
         assert (row["market_instruments"], row["market.wind.mwh"]) == ("wind", "0.3")
-        assert (row["market_residual_kwh"], row["market_residual"]) == ("180", "500 g/kWh, AIB")
+        assert (row["market_residual_kwh"], row["market_residual"]) == ("180", "DEMO: 500 g/kWh, AIB")
         assert (row["market_flags"], row["market_without_factor_kwh"], row["market_state"]) == ("", "0", "provisional")
     (year,) = found["market"]
     assert (year["year"], year["method"]) == (2026, "annual")
@@ -167,7 +167,7 @@ def test_by_the_hour_only_what_is_delivered_then_is_claimed(shop: Shop) -> None:
 def test_without_a_residual_mix_the_grid_average_stands_in_and_is_flagged(shop: Shop) -> None:
     worked(shop, instrument())
     early, _ = rows(shop)
-    assert (early["market_co2e_kg"], early["market_residual"]) == ("72", "grid average")
+    assert (early["market_co2e_kg"], early["market_residual"]) == ("72", "DEMO: grid average")
     assert early["market_flags"] == "grid_average"
 
 
@@ -229,7 +229,7 @@ def test_the_screen_shows_the_column_the_method_and_the_claims(shop: Shop, capsy
     assert run(["report", toml, "--by", "line"]) == 0
     out = capsys.readouterr().out
     assert "annual matching of 2026-01-01T00:00:00Z/2026-01-05T22:00:00Z over all lines, provisional" in out
-    assert "the rest counts grid average" in out
+    assert "the rest counts DEMO: grid average" in out
     assert "wind: 0.6 MWh claimed by these rows" in out
     assert "grid_average" in out
 
@@ -342,6 +342,8 @@ def test_a_shifted_load_takes_the_marginal_factors_in_force_and_is_labelled(
     assert run([*arguments, "--to", "2026-01-06T02:00Z"]) == 0
     assert "-45.05" in (out := capsys.readouterr().out)
     assert "marginal: a decision's figure, in no report" in out
+    assert [(one["g_per_kwh"], one["state"]) for one in found["factors"]] == [("650.5", "final"), ("200", "measured")]
+    assert "2026-01-05T18:00:00Z to 2026-01-05T19:00:00Z: 650.5 g/kWh, final, of " in out
     assert run([*arguments, "--to", "2026-01-07"]) == 2
     assert "got no marginal factor of DEMO at 2026-01-07T00:00:00Z" in capsys.readouterr().err
     assert shop.hall.totals() == before
@@ -438,7 +440,7 @@ def test_a_year_is_matched_by_the_plan_that_is_in_force_where_its_load_ends() ->
     assert matched(facts, first).market({first.key: 2 * KWH}).claims == {"wind": KWH}
     both = matched(facts, first, second, until_ns=T0 + 2 * DAY)
     assert both.market({first.key: 2 * KWH}).claims == {"wind": KWH}
-    assert both.market({first.key: 2 * KWH, second.key: 2 * KWH}).said()["market_residual"] == "grid average"
+    assert both.market({first.key: 2 * KWH, second.key: 2 * KWH}).said()["market_residual"] == "DEMO: grid average"
 
 
 def test_a_plan_asks_for_market_based_figures_by_an_instrument_or_a_market_section() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ from time import perf_counter
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.app.load import annual_tables, table_text
@@ -43,10 +44,6 @@ ENTRY = {
 
 def toml(*entries: dict[str, str]) -> str:
     return "\n".join("[[factor]]\n" + "\n".join(f"{k} = {v}" for k, v in entry.items()) for entry in entries)
-
-
-def _index(one: FactorLeaf) -> int:
-    return one.index
 
 
 def leaf(one: Factor, index: int) -> FactorLeaf:
@@ -383,6 +380,11 @@ def test_a_restatement_says_old_new_delta_and_why() -> None:
     }
 
 
+def test_a_restatement_names_both_sources_where_another_one_speaks() -> None:
+    old, new = (replace(hours(value, 0, 1), source=source) for value, source in (("400", "zone DE"), ("90", "zone FR")))
+    assert restated(old, new)["reason"] == "value revised, source zone FR, was zone DE"
+
+
 @pytest.mark.parametrize(
     ("windows", "new", "until"),
     [
@@ -426,22 +428,36 @@ def test_windows_that_meet_are_computed_once() -> None:
     st.integers(0, 50),
     st.integers(1, 30),
 )
+@example(
+    [
+        (0, 1, "maps", "", "lifecycle", False),
+        (0, 1, "maps", "PT1H", "lifecycle", True),
+        (2, 1, "maps", "", "lifecycle", False),
+        (2, 1, "maps", "PT1H", "lifecycle", False),
+    ],
+    None,
+    0,
+    4,
+)
 def test_what_lost_may_be_left_out_and_the_choice_is_the_same(
     windows: list[tuple[int, int, str, str, str, bool]], policy: GridSection | None, start: int, length: int
 ) -> None:
-    """An export shows only the factors that rows rest on."""
-    made = FactorTable()
+    """An export shows only the factors that rows rest on, and what ends an open window of these."""
+    made, leaves = FactorTable(), {}
     for number, (begin, size, provider, granularity, kind, is_open) in enumerate(windows, 1):
         more = {"provider": provider, "granularity": granularity, "type": kind}
+        leaves[number] = leaf(factor(str(number), begin, OPEN if is_open else begin + size, **more), number)
         with contextlib.suppress(TrustError):
-            made.add(leaf(factor(str(number), begin, OPEN if is_open else begin + size, **more), number))
+            made.add(leaves[number])
     spans = made.spans("DEMO", start, start + length, policy)
     assert spans[0].start_ns == start
     assert spans[-1].end_ns == start + length
     assert all(a.end_ns == b.start_ns and (a.leaf, a.fallback) != (b.leaf, b.fallback) for a, b in pairwise(spans))
     alone = FactorTable()
-    for one in sorted({span.leaf.index: span.leaf for span in spans if span.leaf is not None}.values(), key=_index):
-        alone.add(one)
+    rested: frozenset[int | None] = frozenset(span.leaf.index for span in spans if span.leaf is not None)
+    for number, one in leaves.items():
+        if number in rested | made.enders(rested):
+            alone.add(one)
     assert alone.spans("DEMO", start, start + length, policy) == spans
     for span in spans:
         assert all(alone.at("DEMO", t, policy) is span.leaf for t in range(span.start_ns, span.end_ns))

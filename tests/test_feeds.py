@@ -116,7 +116,7 @@ async def test_a_fault_is_one_condition_said_once_and_over_when_it_is(
 
 async def test_a_region_of_neso_is_refused_when_the_answer_is_about_another(tmp_path: Path) -> None:
     async with standing(tmp_path, "neso") as stand:
-        stand.feed.pin("13")
+        stand.feed.pin("13", stand.now_s * S)
         stand.server.fault("other-zone")
         await stand.feed.turn()
         assert stand.whats("feed.down") == ["zone"]
@@ -130,6 +130,35 @@ async def test_retry_after_is_honoured(tmp_path: Path, fault: str, asked_s: int)
     async with standing(tmp_path) as stand:
         stand.server.fault(fault)
         assert await stand.feed.turn() == asked_s
+
+
+@pytest.mark.parametrize("path", ["forecast", "past-range"])
+async def test_a_part_that_is_told_to_wait_leaves_the_whole_account_alone(tmp_path: Path, path: str) -> None:
+    async with standing(tmp_path) as stand:
+        await stand.feed.turn()
+        stand.server.provider = Busy(path, wait_s=3_000)
+        stand.pass_time(2 * DAY_S)
+        assert await stand.feed.turn() == 3_000
+        assert stand.whats("feed.refused") == ["busy"]
+        assert not stand.feed.is_down
+        asked = [request.path.rpartition("/")[2] for request in stand.server.requests]
+        assert asked[-1] == path, "nothing was asked after it"
+        stand.server.provider = ElectricityMaps()
+        stand.pass_time(HOUR_S)
+        assert await stand.feed.turn() == stand.section.period_s
+
+
+class Busy(ElectricityMaps):
+    """Has had too many requests of one path."""
+
+    def __init__(self, path: str, *, wait_s: int) -> None:
+        self._path, self._wait_s = path, wait_s
+
+    def answer(self, request: Request, world: World) -> Answer:
+        """Return what it answers."""
+        if self._path in request.path:
+            return Answer(status=429, headers={"Retry-After": str(self._wait_s)})
+        return super().answer(request, world)
 
 
 async def test_waits_after_errors_grow_to_the_period(tmp_path: Path) -> None:
@@ -301,6 +330,15 @@ async def test_an_account_without_history_keeps_its_feed_up(tmp_path: Path) -> N
         assert not stand.whats("feed.down")
 
 
+@pytest.mark.parametrize(("said", "pct"), [("7.5", Decimal("7.5")), (None, None)])
+async def test_the_uncertainty_of_a_feed_is_what_the_operator_says_or_not_known(
+    tmp_path: Path, said: str | None, pct: Decimal | None
+) -> None:
+    async with standing(tmp_path, uncertainty_pct=said) as stand:
+        await stand.feed.turn()
+        assert {factor.uncertainty_pct for factor in stand.factors(forecasts=True)} == {pct}
+
+
 async def test_windows_of_two_granularities_stand_side_by_side(tmp_path: Path) -> None:
     async with standing(tmp_path) as stand:
         await stand.feed.turn()
@@ -342,7 +380,7 @@ async def test_watttime_logs_in_once_for_half_an_hour_and_again_when_refused(tmp
 async def test_neso_is_never_asked_for_more_than_14_days(tmp_path: Path) -> None:
     async with standing(tmp_path, "neso") as stand:
         await stand.feed.turn()
-        source = stand.feed._opened()
+        source = stand.feed._opened("GB")
         window = Window(start_ns=(NOW_S - 40 * DAY_S) * S, end_ns=NOW_S * S)
         assert len(await source.fetch(window, NOW_S * S)) == 40 * 48
         paths = [request.path for request in stand.server.requests]
@@ -442,6 +480,7 @@ def test_credentials_of_no_use_are_refused(provider: str, environ: dict[str, str
         ('provider = "electricitymaps"\nzone = "DE"\nregion = "DE&lat=1"', "want a zone such as"),
         ('provider = "electricitymaps"\nzone = "DE"\nurl = "http://api.example/v3"', "want https"),
         ('provider = "electricitymaps"\nzone = "DE"\nperiod_s = 60', "period_s: got 60"),
+        ('provider = "electricitymaps"\nzone = "DE"\nuncertainty_pct = 5.1', "uncertainty_pct: got 5.1, want a number"),
     ],
 )
 def test_a_feed_that_no_provider_can_serve_is_refused(lines: str, said: str) -> None:

@@ -16,7 +16,7 @@ from gateway.app.load import annual_tables, table_text
 from gateway.carbon.audit.rows import header, lines_of
 from gateway.carbon.emissions import project
 from gateway.carbon.energy import Flag
-from gateway.carbon.exact import ratio, shifted, total
+from gateway.carbon.exact import ratio, shifted, total, utc
 from gateway.carbon.facts import Facts, Touched
 from gateway.carbon.figures import Totals
 from gateway.carbon.grid.table import FactorLeaf
@@ -29,13 +29,15 @@ from gateway.config import GatewayConfig, parse_gateway
 from gateway.config.plan import FuelSection, InstrumentSection, MarketSection, StaticAssetSection, parse_plan
 from gateway.config.plan.lines import MeterSection, VirtualSection
 from gateway.errors import ConfigError, TrustError
-from gateway.model import Clock, ClockState, Factor, LineSchema, Role
+from gateway.model import UNTIL_FURTHER_NOTICE_NS, Clock, ClockState, Factor, LineSchema, Role
 from gateway.store import projections as tables
 from gateway.store.projections import Projections, Slice
 from tests.line_leaves import CONSTANT, MINUTE, T0, energy, leaf, line, minutes
 from tests.plans import cells_of, gas, planned, rows_of
 
-DESNZ = parse_fuels(table_text("fuels-desnz-2025"), name="fuels-desnz-2025.toml")
+PUBLISHED = parse_fuels(table_text("fuels-desnz-2025"), name="fuels-desnz-2025.toml")
+DESNZ = tuple(replace(one, end_ns=UNTIL_FURTHER_NOTICE_NS) for one in PUBLISHED)
+"""As though it still held: our minutes are of 2026."""
 EPA = parse_fuels(table_text("fuels-epa-2024"), name="fuels-epa-2024.toml")
 GAS = """
 [fuels.boiler]
@@ -242,21 +244,48 @@ def test_every_table_of_fuels_has_source_and_validity() -> None:
     assert len({one.version for one in (*DESNZ, *EPA)}) == 5
 
 
+def test_the_factors_of_a_year_end_with_it_and_a_row_after_it_says_so() -> None:
+    """As the electricity of the same set does: 2025's are never silently 2026's."""
+    assert {utc(one.end_ns) for one in PUBLISHED} == {"2026-01-01T00:00:00Z"}
+    (cell,) = cells_of(minutes(M3, ["5000", "5100"]), M3, planned(GAS, *PUBLISHED))
+    (row,) = cell.figures
+    assert (row.co2e_g, row.energy_mwh, Flag.NO_FACTOR in row.flags) == (None, 1_122_063_333, True)
+    (cell,) = cells_of(minutes(M3, ["5000", "5100"], t0=T0 - 300 * 24 * 60 * MINUTE), M3, planned(GAS, *PUBLISHED))
+    assert cell.figures[0].co2e_g is not None
+
+
 @pytest.mark.parametrize(
-    "wrong",
+    ("old", "new", "said"),
     [
-        "",
-        "[[fuel]]\n",
-        table_text("fuels-desnz-2025").replace('basis = "gross"', 'basis = "unit"'),
-        table_text("fuels-desnz-2025").replace('unit = "L"', 'unit = "gal"'),
-        table_text("fuels-desnz-2025").replace('source = "', 'source = ""\nx = "'),
-        table_text("fuels-desnz-2025").replace("kg = 0.18296", 'kg = "much"'),
-        table_text("fuels-desnz-2025").replace("00Z", "00"),
+        ("[[fuel]]", "[[fuels]]", "f.toml: got fuels, want [[fuel]] tables, and [gwp.<set>] of gases"),
+        ("[[fuel]]", "[[fuel]", "f.toml: Expected"),
+        ('basis = "gross"', 'basis = "unit"', "f.toml: fuel[0].basis: got 'unit' for g/kWh, want gross or net"),
+        ('unit = "L"', 'unit = "gal"', "f.toml: fuel[1].unit: got 'gal', want one of kWh, "),
+        ('source = "DESNZ 2025, UK', 'source = ""\nx = "', "f.toml: fuel[0].x: got a key that is not known"),
+        ("kg = 0.18296", 'kg = "much"', "f.toml: fuel[0].kg: got much, want a number of at least 0"),
+        ("kg = 0.18296", "kg = -1", "f.toml: fuel[0].kg: got -1, want a number of at least 0"),
+        ("kg = 0.18296", "", "f.toml: fuel[0]: got none of kg and gases, want kg, or co2_kg, ch4_g"),
+        ("kg = 0.18296", "kg = 1\nco2_kg = 1", "f.toml: fuel[0]: got both of kg and gases"),
+        (
+            "kg = 0.18296",
+            "co2_kg = 1",
+            "f.toml: fuel[0]: got co2_kg, want co2_kg, ch4_g, n2o_g, mmbtu_per_unit, and [gwp",
+        ),
+        ("00Z", "00", "f.toml: fuel[0].start: got '2025-01-01 00:00:00', want a date and time with Z"),
+        ("end = 2026", "end = 2024", "f.toml: fuel[0].end: got 2024-01-01T00:00:00Z, want a time after 2025"),
+        (
+            'fuel = "diesel"\nbasis = "unit"\nunit = "L"',
+            'fuel = "natural gas"\nbasis = "gross"\nunit = "kWh"',
+            "f.toml: fuel[1].start: got 2025-01-01T00:00:00Z, which lies in the window of fuel[0]",
+        ),
     ],
 )
-def test_a_table_that_is_wrong_is_refused(wrong: str) -> None:
-    with pytest.raises(ConfigError, match=r"^f\.toml: "):
-        parse_fuels(wrong, name="f.toml")
+def test_a_table_that_is_wrong_is_refused_and_says_where(old: str, new: str, said: str) -> None:
+    text = table_text("fuels-desnz-2025")
+    assert old in text
+    with pytest.raises(ConfigError) as caught:
+        parse_fuels(text.replace(old, new), name="f.toml")
+    assert str(caught.value).startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -265,7 +294,7 @@ def test_a_table_that_is_wrong_is_refused(wrong: str) -> None:
         (
             GAS,
             (),
-            "plan: fuels.boiler.fuel: got 'natural gas', want a table of fuels in ledger.toml, as tables = [...]",
+            "plan: fuels.boiler.fuel: got 'natural gas', want a table of fuels in ledger.toml: tables, or fuel_factors",
         ),
         (
             GAS.replace("natural gas", "coal"),

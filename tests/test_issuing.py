@@ -22,20 +22,22 @@ from gateway.app.channel import Channel, listen
 from gateway.app.clientkey import IssuedKey
 from gateway.app.logs import start_logs
 from gateway.attest.chain import Anchors
-from gateway.attest.evidence import Challenge, read_challenge
+from gateway.attest.evidence import MAX_EVIDENCE, Challenge, read_challenge
 from gateway.attest.references import References
 from gateway.codec.pack import pack, unpack
 from gateway.errors import ConfigError, LinkError
 from gateway.north.memory_key import MemoryKey
-from gateway.north.mqtt import Link, enrol_topic, log_topic
+from gateway.north.mqtt import Arrived, Link, enrol_topic, log_topic
 from gateway.north.pki import make_dev_ca
 from gateway.north.tls import Endpoint
 from gateway.tlog.note import Signer
 from hil.plant.soft_tpm import SoftDevice
-from provisioning.verifier.issuing import DEADLINE_S, PACE_S, Issuer
+from provisioning.verifier.clerk import Clerk
+from provisioning.verifier.issuing import DEADLINE_S, PACE_S, WRONG_S, Issuer
 from provisioning.verifier.records import Marks
 from tests.links import HOST, LEDGER, endpoint
 from tests.reference_files import references, release
+from tests.verifying import logger
 
 NOW_S = 1_800_000_000.0
 VERIFIER = Signer.generate("wattseal-verifier/v1")
@@ -186,7 +188,8 @@ def test_what_is_not_in_order_gets_none_and_hears_why(
     key = MemoryKey("gw1")
     challenge = challenged(issuer, key.csr)
     said = ask(issuer, key.csr, answers(device, challenge, key.csr))
-    assert list(said) == ["v", "refused"]
+    assert list(said) == ["v", "to", "refused"]
+    assert said["to"] == hashlib.sha256(key.csr).digest()
     assert why in said["refused"]
     assert not authority.issued
 
@@ -265,16 +268,98 @@ def test_a_device_whose_state_was_put_back_gets_none(device: SoftDevice, authori
 def test_a_challenge_serves_once_and_not_after_its_deadline(
     device: SoftDevice, issuer: Issuer, authority: DevAuthority
 ) -> None:
-    """Also for a wrong answer: so nobody can try."""
+    """Whatever its own device answers: so that has one try."""
     key = MemoryKey("gw1")
     first = challenged(issuer, key.csr)
-    assert "refused" in ask(issuer, key.csr, b"wrong")
-    assert "ask again" in ask(issuer, key.csr, answer(device, first, key.csr))["refused"]
+    bad = answer(device, first, b"another")
+    assert "another request" in ask(issuer, key.csr, bad)["refused"]
     later = NOW_S + PACE_S
+    assert "ask again" in ask(issuer, key.csr, answer(device, first, key.csr), now_s=later)["refused"]
     second = challenged(issuer, key.csr, now_s=later)
     late = answer(device, second, key.csr)
     assert "ask again" in ask(issuer, key.csr, late, now_s=later + DEADLINE_S + 1)["refused"]
     assert not authority.issued
+
+
+# ---- a stolen bootstrap identity
+
+
+def test_junk_takes_no_challenge_from_who_has_the_tpm(
+    device: SoftDevice, issuer: Issuer, authority: DevAuthority
+) -> None:
+    """Neither evidence that nobody signed, nor requests of another's key: a challenge is for whoever has the TPM."""
+    ours, theirs = MemoryKey("gw1").csr, MemoryKey("gw1").csr
+    mine = challenged(issuer, ours)
+    thief = SoftDevice(SERIAL, authority=device.authority)
+    thief.chain = device.chain
+    for number, junk in enumerate((b"junk", mine.nonce, answer(thief, mine, theirs))):
+        assert "refused" in ask(issuer, theirs, junk, now_s=NOW_S + 1 + number)
+    for number in range(5):
+        last = challenged(issuer, theirs, now_s=NOW_S + PACE_S * (number + 1))
+    now_s = NOW_S + DEADLINE_S - 1
+    assert "chain" in ask(issuer, ours, answer(device, mine, ours), now_s=now_s)
+    assert "chain" in ask(issuer, ours, answer(device, last, ours), now_s=now_s), "one that another asked for, too"
+    assert authority.issued == [("gw1", 24)] * 2
+
+
+def test_a_flood_of_junk_gets_a_few_replies_and_costs_little(
+    device: SoftDevice, issuer: Issuer, authority: DevAuthority
+) -> None:
+    """A gateway's own opening request is heard at once all the same, and its evidence a moment later."""
+    csr = MemoryKey("gw1").csr
+    for junk, share in ((pack({"v": 1, "csr": csr, "evidence": bytes(MAX_EVIDENCE)}), 1), (b"\xc1", 0.1)):
+        replies = [issuer.hear("gw1", junk, now_s=NOW_S + n / 1000, nonce=bytes(32)) for n in range(1000)]
+        assert 0 < sum(reply is not None for reply in replies) <= 1.1 / (WRONG_S * share)
+    challenge = challenged(issuer, csr, now_s=NOW_S + 1)
+    assert "chain" in ask(issuer, csr, answer(device, challenge, csr), now_s=NOW_S + 1 + WRONG_S)
+    assert authority.issued == [("gw1", 24)]
+
+
+async def test_a_thief_of_the_bootstrap_identity_keeps_no_gateway_from_its_certificate(
+    pki: Path, tmp_path: Path, device: SoftDevice, authority: DevAuthority
+) -> None:
+    """He asks, answers and reads on its topics all the time; each gateway waits once, and the log stays short."""
+    issuer = issuer_of(device, authority, good(device, time.time()))
+    log, said = logger()
+    running = running_broker(tmp_path / "b", pki=pki, ledger=LEDGER, verifier="verifier", enrolling=["gw1"])
+    async with running as broker, seal_of(device, tmp_path / "o.sock"), asyncio.TaskGroup() as tasks:
+        base, place = bootstrap(pki, authority, tmp_path, broker.port), endpoint(pki, broker.port, "verifier")
+        async with Link(place, client_id="verifier") as link:
+            clerk = Clerk(link, issuer, log)
+            await clerk.open()
+            under_way = [tasks.create_task(clerk.run()), tasks.create_task(heard_by(clerk, link))]
+            theirs = MemoryKey("gw1").csr
+
+            async def rob() -> None:
+                for number in range(10_000):
+                    arrived = Arrived(
+                        topic=enrol_topic("gw1", "request"),
+                        payload=pack({"v": 1, "csr": theirs, "evidence": b"junk" * (number % 2)}),
+                    )
+                    for _ in range(20):
+                        clerk.hear(arrived)
+                    await asyncio.sleep(0.02)
+
+            under_way.append(tasks.create_task(rob()))
+            await asyncio.sleep(0.5)
+            identity = IssuedKey("gw1", bootstrap=base, outlet=tmp_path / "o.sock", log=start_logs("forward"))
+            for attempt in range(20):
+                try:
+                    await identity.endpoint()
+                    break
+                except LinkError:
+                    assert attempt < 19
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+    hows = [call.kwargs["how"] for call in said.calls if call.kwargs.get("event") == "verifier.certificate"]
+    assert sorted(how.partition(":")[0] for how in hows) == ["challenged", "issued", "refused"]
+
+
+async def heard_by(clerk: Clerk, link: Link) -> None:
+    """Give a clerk what arrives."""
+    async for arrived in link:
+        clerk.hear(arrived)
 
 
 def test_a_gateway_is_challenged_at_a_pace_and_an_unknown_one_not_at_all(issuer: Issuer) -> None:
@@ -315,7 +400,7 @@ async def seal_of(device: SoftDevice, path: Path) -> AsyncIterator[None]:
     async def serve(channel: Channel) -> None:
         while True:
             for message in await channel.receive():
-                _, note, bound = message
+                _, note, bound, _ = message
                 challenge = read_challenge(note, verifier=VERIFIER.verifier, gateway="gw1")
                 evidence = device.evidence(challenge, epoch=1, key="k", log_size=1, bound=bound)
                 await channel.send(["evidence", evidence])

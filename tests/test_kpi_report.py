@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from gateway.carbon.energy import Flag
-from gateway.carbon.figures import MODELLED, Cell, Figure, LineFigure
+from gateway.carbon.figures import MODELLED, Cell, Figure, LineFigure, Totals
 from gateway.carbon.kpi.oee import UNKNOWN
 from gateway.carbon.kpi.report import Amount, Tally, change_pct, report
 from gateway.carbon.kpi.statements import OTHERS, largest, said
@@ -146,6 +146,30 @@ def test_a_cell_without_a_count_is_in_the_energy_and_not_in_the_kpi() -> None:
 
 def test_scrap_is_in_the_kpi_and_its_share_is_shown_apart() -> None:
     found = one_row(cell(0, row(0, "100", "40"), good="80", total="100"))
+    assert (found.kg_per_unit, found.units_scrap, found.scrap_co2e_kg) == (Decimal("0.5"), Decimal(20), Decimal(8))
+
+
+def test_where_a_part_of_the_time_counts_all_units_alone_nothing_is_scrap_and_kinds_are_not_mixed() -> None:
+    """An hour with 95 good of 100, one with 100 in all: 5 are scrap, never 105; 50 kg are over 95, never over 195."""
+    both, total_only = (
+        cell(0, row(0, "50", "50"), good="95", total="100"),
+        cell(1, row(1, "50", "50"), good=None, total="100"),
+    )
+    found = one_row(both, total_only)
+    assert (found.units_good, found.units_total, found.units_scrap) == (Decimal(95), Decimal(200), Decimal(5))
+    assert (found.kg_per_unit, found.scrap_co2e_kg) == (Decimal("0.526316"), Decimal("2.5"))
+    assert Flag.UNITS_MIXED in found.flags
+    assert one_row(total_only).kg_per_unit == Decimal("0.5")
+    for alone in (one_row(both), one_row(total_only)):
+        assert Flag.UNITS_MIXED not in alone.flags
+    assert change_pct(one_row(both), one_row(total_only)) is None
+    totals = Totals.of([both, total_only])
+    assert (totals.kg_per_unit, totals.units_mixed) == (Decimal("0.526316"), True)
+    assert not Totals.of([both]).units_mixed
+
+
+def test_scrap_s_share_is_of_the_cells_that_count_it() -> None:
+    found = one_row(cell(0, row(0, "9", "40"), good="80", total="100"), cell(1, row(1, "9", "60"), good="120"))
     assert (found.kg_per_unit, found.units_scrap, found.scrap_co2e_kg) == (Decimal("0.5"), Decimal(20), Decimal(8))
 
 

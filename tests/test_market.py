@@ -58,7 +58,7 @@ def instrument(name: str = "ppa", kwh: int = 170, **more: Any) -> Instrument:
 
 
 PPA = instrument(hourly_mwh=(150 * KWH, 20 * KWH, *[0] * 22))
-RESIDUAL = Decimal(500)
+RESIDUAL = {"DE": Decimal(500)}
 
 
 def kg(settled: tuple[Settled, ...]) -> Decimal:
@@ -72,8 +72,8 @@ def claims(settled: tuple[Settled, ...]) -> list[list[tuple[str, int]]]:
 def test_two_hours_of_100_kwh_under_a_ppa_of_150_and_20() -> None:
     """Location 80 kg; market by the hour 40 kg, by the year 15 kg."""
     loads = [hour(0), hour(1)]
-    by_hour = settle(loads, [PPA], matching=Matching.HOURLY, residual_g_per_kwh=RESIDUAL)
-    by_year = settle(loads, [PPA], matching=Matching.ANNUAL, residual_g_per_kwh=RESIDUAL)
+    by_hour = settle(loads, [PPA], matching=Matching.HOURLY, residuals=RESIDUAL)
+    by_year = settle(loads, [PPA], matching=Matching.ANNUAL, residuals=RESIDUAL)
     assert (kg(by_hour), kg(by_year)) == (Decimal(40), Decimal(15))
     assert claims(by_hour) == [[("ppa", 100)], [("ppa", 20)]]
     assert claims(by_year) == [[("ppa", 85)], [("ppa", 85)]]
@@ -90,7 +90,7 @@ def test_certificates_come_before_contracts_and_these_before_supplier_rates() ->
         instrument("ppa", 30),
         instrument("goo", 20, type="certificate"),
     ]
-    settled = settle([hour(0)], three, matching=Matching.ANNUAL, residual_g_per_kwh=RESIDUAL)
+    settled = settle([hour(0)], three, matching=Matching.ANNUAL, residuals=RESIDUAL)
     assert claims(settled) == [[("goo", 20), ("ppa", 30), ("rate", 50)]]
     assert kg(settled) == 15
 
@@ -104,8 +104,8 @@ def test_the_instrument_that_the_operator_chose_comes_first() -> None:
 
 def test_an_unknown_choice_is_said_and_changes_nothing() -> None:
     loads = [hour(0)]
-    said = settle(loads, [PPA], matching=Matching.ANNUAL, residual_g_per_kwh=RESIDUAL, first="gone")
-    plain = settle(loads, [PPA], matching=Matching.ANNUAL, residual_g_per_kwh=RESIDUAL)
+    said = settle(loads, [PPA], matching=Matching.ANNUAL, residuals=RESIDUAL, first="gone")
+    plain = settle(loads, [PPA], matching=Matching.ANNUAL, residuals=RESIDUAL)
     assert said[0].flags == {MarketFlag.UNKNOWN_OFFSET}
     assert said[0].claims == plain[0].claims
 
@@ -123,7 +123,7 @@ def test_an_unknown_choice_is_said_and_changes_nothing() -> None:
 @pytest.mark.parametrize("matching", Matching)
 def test_an_instrument_of_another_zone_year_or_time_meets_nothing(other: Instrument, matching: Matching) -> None:
     hourly = replace(other, hourly_mwh=(100 * KWH,) * 24)
-    (settled,) = settle([hour(0)], [hourly], matching=matching, residual_g_per_kwh=RESIDUAL)
+    (settled,) = settle([hour(0)], [hourly], matching=matching, residuals=RESIDUAL)
     assert (settled.claims, settled.residual_mwh, settled.co2e_g) == ((), 100 * KWH, Decimal(50_000))
 
 
@@ -142,13 +142,13 @@ def test_without_any_factor_what_is_left_has_no_co2e_and_a_load_that_is_met_has(
 
 
 def test_an_instrument_without_a_profile_meets_nothing_by_the_hour_and_that_is_said() -> None:
-    (settled,) = settle([hour(0)], [instrument()], matching=Matching.HOURLY, residual_g_per_kwh=RESIDUAL)
+    (settled,) = settle([hour(0)], [instrument()], matching=Matching.HOURLY, residuals=RESIDUAL)
     assert (settled.claims, set(settled.flags)) == ((), {MarketFlag.NO_HOURLY_PROFILE})
 
 
 def test_a_delivery_meets_no_load_that_is_longer_than_its_hour() -> None:
     long = replace(hour(0), end_ns=T0 + 2 * HOUR)
-    (settled,) = settle([long], [PPA], matching=Matching.HOURLY, residual_g_per_kwh=RESIDUAL)
+    (settled,) = settle([long], [PPA], matching=Matching.HOURLY, residuals=RESIDUAL)
     assert settled.claims == ()
 
 
@@ -157,23 +157,23 @@ def test_quarters_of_an_hour_share_its_delivery() -> None:
     loads = [
         replace(hour(0, 50), start_ns=T0 + number * quarter, end_ns=T0 + (number + 1) * quarter) for number in range(4)
     ]
-    settled = settle(loads, [PPA], matching=Matching.HOURLY, residual_g_per_kwh=RESIDUAL)
+    settled = settle(loads, [PPA], matching=Matching.HOURLY, residuals=RESIDUAL)
     assert claims(settled) == [[("ppa", 50)], [("ppa", 50)], [("ppa", 50)], []]
 
 
 def test_by_the_hour_no_more_is_delivered_than_the_volume() -> None:
     daily = instrument(kwh=150, hourly_mwh=(100 * KWH,) * 24)
-    settled = settle([hour(n) for n in range(4)], [daily], matching=Matching.HOURLY, residual_g_per_kwh=RESIDUAL)
+    settled = settle([hour(n) for n in range(4)], [daily], matching=Matching.HOURLY, residuals=RESIDUAL)
     assert claims(settled) == [[("ppa", 100)], [("ppa", 50)], [], []]
 
 
 def test_a_load_below_nothing_is_met_by_nothing() -> None:
-    (settled,) = settle([hour(0, -5)], [PPA], matching=Matching.ANNUAL, residual_g_per_kwh=RESIDUAL)
+    (settled,) = settle([hour(0, -5)], [PPA], matching=Matching.ANNUAL, residuals=RESIDUAL)
     assert (settled.claims, settled.residual_mwh, settled.co2e_g) == ((), -5 * KWH, Decimal(-2500))
 
 
 def test_what_is_met_and_what_is_left_make_one_factor() -> None:
-    (settled,) = settle([hour(0)], [instrument(kwh=40)], matching=Matching.ANNUAL, residual_g_per_kwh=RESIDUAL)
+    (settled,) = settle([hour(0)], [instrument(kwh=40)], matching=Matching.ANNUAL, residuals=RESIDUAL)
     assert settled.g_per_kwh == 300
     (nothing,) = settle([hour(0, 0)], [], matching=Matching.ANNUAL)
     assert (nothing.g_per_kwh, nothing.co2e_g) == (None, Decimal(0))
@@ -191,10 +191,42 @@ def test_a_plans_instruments_are_read_exactly() -> None:
 
 @pytest.mark.parametrize(("matching", "kg_in_all"), [("hourly", 40), ("annual", 15)])
 def test_a_plan_says_how_loads_are_settled(matching: str, kg_in_all: int) -> None:
-    toml = f'[market]\nmatching = "{matching}"\nresidual_g_per_kwh = "500"\n[instruments.ppa]\ntype = "contract"\n'
+    toml = f'[market]\nmatching = "{matching}"\n[market.residual.DE]\ng_per_kwh = "500"\n'
+    toml += '[instruments.ppa]\ntype = "contract"\n'
     toml += 'volume_mwh = "0.17"\nvintage = 2026\nzone = "DE"\nvalid_from = "2026-01-01"\nvalid_to = "2027-01-01"\n'
     toml += 'hourly_mwh = ["0.15", "0.02"' + ', "0"' * 22 + "]\n"
     assert kg(settle_by(parse_plan(toml, name="plan"), [hour(0), hour(1)], first="ppa")) == kg_in_all
+
+
+@pytest.mark.parametrize("matching", Matching)
+def test_a_residual_mix_is_of_its_own_zone_and_another_zone_counts_its_grid_average(matching: Matching) -> None:
+    """100 kWh at 40 g/kWh in France are 4 kg, flagged; never 56.1 kg by the mix of Germany."""
+    plan = parse_plan(
+        f'[market]\nmatching = "{matching}"\n[market.residual.DE]\ng_per_kwh = "561"\nsource = "AIB"\n', name="plan"
+    )
+    german, french = settle_by(plan, [hour(0), hour(0, zone="FR", g_per_kwh="40")])
+    assert (german.co2e_g, german.flags) == (Decimal(56_100), NONE)
+    assert (french.co2e_g, french.flags) == (Decimal(4_000), frozenset({MarketFlag.GRID_AVERAGE}))
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        (
+            '[market]\nresidual_g_per_kwh = "561"',
+            "plan: market.residual_g_per_kwh: got '561', one residual mix for all zones, want [market.residual.<zone>]",
+        ),
+        ('[market]\nresidual = "561"', "plan: market.residual: got '561', want [market.residual.<zone>]"),
+        ('[market.residual.DE]\nsource = "AIB"', "plan: market.residual.DE.g_per_kwh: got nothing, want a number"),
+        ('[market.residual.""]\ng_per_kwh = "1"', "plan: market.residual: got the zone ''"),
+        ("[[market]]", "plan: market: got [{}], want a section [market]"),
+        ('[market]\nmatch = "annual"', "plan: market.match: got an unknown key, want one of matching, residual"),
+    ],
+)
+def test_a_residual_mix_without_its_zone_is_refused(toml: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_plan(toml, name="plan")
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +291,7 @@ INSTRUMENTS = st.lists(
 def test_each_mwh_is_claimed_once_and_location_never_changes(
     loads: list[Load], instruments: list[Instrument], matching: Matching, first: str
 ) -> None:
-    settled = settle(loads, instruments, matching=matching, residual_g_per_kwh=RESIDUAL, first=first)
+    settled = settle(loads, instruments, matching=matching, residuals=RESIDUAL, first=first)
     assert [one.load for one in settled] == loads
     volumes = {one.id: one.volume_mwh for one in instruments}
     assert all(mwh <= volumes[name] for name, mwh in claimed(settled).items())
@@ -276,7 +308,7 @@ def test_by_the_year_all_of_an_instrument_is_used_before_any_residual(
     loads: list[Load], instruments: list[Instrument]
 ) -> None:
     always = [replace(one, start_ns=T0) for one in instruments]
-    settled = settle(loads, always, matching=Matching.ANNUAL, residual_g_per_kwh=RESIDUAL)
+    settled = settle(loads, always, matching=Matching.ANNUAL, residuals=RESIDUAL)
     for zone in ("DE", "FR"):
         volume = sum(one.volume_mwh for one in always if one.zone == zone)
         load = sum(max(0, one.load_mwh) for one in loads if one.zone == zone)
@@ -294,7 +326,7 @@ MARGINAL = [
 def test_a_load_that_runs_an_hour_later_saves_by_the_marginal_factors() -> None:
     found = shifted_load(10 * KWH, zone="DEMO", now_ns=T0, then_ns=T0 + HOUR, factors=MARGINAL)
     assert (found.change_g, found.method) == (Decimal(-6000), "marginal")
-    assert found.versions == (MARGINAL[0].version, MARGINAL[1].version)
+    assert [found.now, found.then] == MARGINAL[:2]
 
 
 def test_an_average_factor_never_stands_in_for_a_marginal_one() -> None:

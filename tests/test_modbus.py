@@ -497,13 +497,16 @@ async def test_a_serial_line_is_silent_for_three_and_a_half_characters_before_ea
     last = 0.0
 
     async def answer(ask: Ask) -> AsyncIterator[bytes | None]:
+        nonlocal last
         gaps.append(time.monotonic() - last)
-        yield ask.reply()
+        reply = ask.reply()
+        last = time.monotonic()
+        yield reply
 
     async with Peer(answer, "serial") as peer, driver_of(peer.url.replace("115200", "1200"), u16s(0)) as driver:
         for _ in range(5):
-            last = time.monotonic()
             await driver.poll(samples=False)
+    assert len(gaps) == 5
     assert min(gaps[1:]) >= 3.5 * 11 / 1200 * 0.9
 
 

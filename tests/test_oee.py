@@ -1,7 +1,7 @@
 """OEE as ISO 22400 has it; null where a part is not known, never guessed."""
 
-from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
@@ -14,7 +14,9 @@ HOUR = 60 * MINUTE
 SHIFT = [(T0, T0 + 8 * HOUR)]
 
 
-def cell(start_h: float, end_h: float, state: str, good: str | None = "0", total: str | None = "0") -> LineFigure:
+def cell(
+    start_h: float, end_h: float, state: str, good: str | None = "0", total: str | None = "0", *, product: str = ""
+) -> LineFigure:
     return LineFigure(
         gateway="gw1",
         line="filler",
@@ -29,7 +31,7 @@ def cell(start_h: float, end_h: float, state: str, good: str | None = "0", total
         units_total=None if total is None else Decimal(total),
         flags=frozenset(),
         leaf_index=1,
-        setting=Setting(state=state),
+        setting=Setting(state=state, product=product),
     )
 
 
@@ -51,7 +53,7 @@ def test_the_product_is_of_the_exact_parts_and_rounded_once() -> None:
         producing_ns=1,
         units_total=Decimal(3),
         units_good=Decimal(2),
-        ideal_per_hour=Decimal(3600 * 10**9),
+        ideal_ns=Fraction(3),
     )
     assert (found.availability, found.effectiveness, found.quality) == (
         Decimal("0.333333"),
@@ -108,5 +110,19 @@ def test_without_a_calendar_nothing_is_known() -> None:
 
 def test_the_ideal_rate_is_the_decimal_that_the_plan_writes() -> None:
     found = oee_of([cell(0, 8, "producing", "1", "1")], planned=SHIFT, ideal_per_hour=0.1)
-    assert found.ideal_per_hour == Decimal("0.1")
-    assert replace(found, ideal_per_hour=Decimal(0)).effectiveness is None
+    assert found.ideal_ns == 10 * HOUR
+
+
+def test_each_product_has_its_own_ideal_rate() -> None:
+    """ISO 22400 sums planned times: 400 at 100 an hour and 200 at 50 take 8 of the 8 hours."""
+    cells = [cell(0, 3, "producing", "400", "400", product="A"), cell(3, 8, "producing", "200", "200", product="B")]
+    for ideal, effectiveness in (
+        ({"A": 100, "B": 50}, "1"),
+        ({"A": 100, "*": 50}, "1"),
+        ({"A": 100}, None),
+        ({}, None),
+        (100, "0.75"),
+    ):
+        assert shown(oee_of(cells, planned=SHIFT, ideal_per_hour=ideal))[1] == effectiveness
+    idle = [cell(0, 8, "producing", "400", "400", product="A"), cell(0, 0, "idle", "0", "0", product="B")]
+    assert shown(oee_of(idle, planned=SHIFT, ideal_per_hour={"A": 100}))[1] == "0.5", "nothing made of B"

@@ -133,6 +133,31 @@ def test_each_step_may_be_said_again(url: str, log: Path) -> None:
     registrar.close()
 
 
+def test_a_units_new_idevid_takes_the_place_of_the_first(url: str, log: Path) -> None:
+    """Only an enrolled or onboarded unit gets one, the same again changes nothing, and no other unit has it."""
+    registrar = open_(url, log)
+    registrar.begin("WS-1", model=MODEL, order="O-1", operator="ann")
+    with pytest.raises(TrustError, match="got it begun, want it enrolled or onboarded"):
+        registrar.renew("WS-1", "ab" * 32, {})
+    enrol(registrar, "WS-2")
+    registrar.onboard("WS-2", "Acme", "gw1")
+    before = registrar.unit("WS-2")
+    unit = registrar.renew("WS-2", "ab" * 32, {"name": "00"})
+    assert unit.certificates == {**before.certificates, "idevid": "ab" * 32}
+    assert (unit.steps["certify"], unit.state) == ({"name": "00"}, State.ONBOARDED)
+    assert registrar.renew("WS-2", "ab" * 32, {"name": "01"}) == unit
+    enrol(registrar, "WS-3")
+    with pytest.raises(TrustError, match="another unit has this"):
+        registrar.renew("WS-3", "ab" * 32, {})
+    registrar.revoke("WS-2", "keyCompromise")
+    with pytest.raises(TrustError, match="got it revoked"):
+        registrar.renew("WS-2", "cd" * 32, {})
+    registrar.close()
+    assert verify(url, log=log, signer=FACTORY).quotes == 0
+    rebuild(url, log=log, signer=FACTORY)
+    assert verify(url, log=log, signer=FACTORY).units == 3
+
+
 def test_what_is_out_of_order_is_refused_and_leaves_nothing(url: str, log: Path) -> None:
     registrar = open_(url, log)
     registrar.begin("WS-1", model=MODEL, order="O-1", operator="ann")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.app.handover import Wish, gather
+from gateway.app.load import table_text
 from gateway.carbon.audit.verify import verify
 from gateway.codec.bodies import line_body
 from gateway.codec.ledger_leaves import to_factor
@@ -59,9 +60,15 @@ STORY: list[Body] = [("schema", line_body(BOILERS)), *(interval(number, BOILERS)
 LOG = sealed(SIGNERS["gw1"], *STORY)
 
 
+OWN_FUELS = table_text("fuels-desnz-2025").replace("end = 2026-01-01T00:00:00Z\n", "")
+"""As an operator has it: our minutes are of 2026."""
+
+
 @pytest.fixture
 def hall(tmp_path: Path) -> Iterator[Hall]:
-    more = 'plan = "carbon.toml"\ntables = ["fuels-desnz-2025", "fuels-epa-2024"]\n'
+    more = 'plan = "carbon.toml"\ntables = ["fuels-epa-2024"]\nfuel_factors = "fuels.toml"\n'
+    (tmp_path / "hall").mkdir()
+    (tmp_path / "hall" / "fuels.toml").write_text(OWN_FUELS)
     made = Hall(tmp_path / "hall", more=more, memory=False)
     yield made
     made.ledger.close()
@@ -100,6 +107,22 @@ def test_a_plan_that_comes_later_computes_the_figures_anew_and_a_rebuild_gives_t
     assert (sums.energy_mwh, sums.co2e_g) == (3_000_000, Decimal(1200))
     assert (first.modelled_mwh, first.modelled_g, first.scope1_g) == (1_000, Decimal("0.4"), Decimal("2052.92701368"))
     assert hall.dump() == hall.dump_rebuilt()
+
+
+def test_a_supplier_s_own_gas_factor_counts_and_is_read_again_when_it_changes(hall: Hall) -> None:
+    """200 g/kWh of the works' own supplier; 11.220633 kWh of it are 2,244.1266 g."""
+    hall.take("gw1", [LOG.message(0)])
+    path = hall.folder / "fuels.toml"
+    path.write_text(OWN_FUELS.replace('provider = "DESNZ"', 'provider = "Stadtwerke"').replace("0.18296", "0.2"))
+    hall.ledger.beat()
+    plan(hall, PLAN.replace('fuel = "natural gas"', 'fuel = "natural gas"\nprovider = "Stadtwerke"'))
+    with hall.ledger._book.reading() as connection:
+        (first, *_) = tables.line_figures(connection, Slice(gateway="gw1", line="boilers"))
+    assert first.scope1_g == Decimal("2244.1266")
+    path.write_text("[[fuel]]\n")
+    hall.ledger.beat()
+    said = [call.kwargs["why"] for call in hall.said.calls if call.method_name == "error"]
+    assert said == ["fuels.toml: fuel[0].basis: got nothing, want a value"]
 
 
 def test_a_plan_on_the_other_basis_is_refused_and_the_one_before_stays(hall: Hall) -> None:

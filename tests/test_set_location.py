@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import pytest
 
 from gateway.config.location import parse_location
 from gateway.errors import ConfigError
-from hil.plant.grid.server import GridServer
-from tests.feeding import KEYS, REGIONS, standing
+from hil.plant.grid.answer import Answer, Request, World
+from hil.plant.grid.electricity_maps import ElectricityMaps
+from hil.plant.grid.server import REVISION, GridServer
+from tests.feeding import DAY_S, HOUR_S, KEYS, NOW_S, REGIONS, S, standing
 
 LEDGER = """\
 [ledger]
@@ -178,25 +181,128 @@ def pinned(region: str, at: str = "2026-11-22T10:00:00Z") -> str:
 
 async def test_a_running_ledger_takes_a_location_up_and_seals_it_once(tmp_path: Path) -> None:
     async with standing(tmp_path) as stand:
-        stand.feeds.look(stand.now_s)
+        stand.feeds.look(stand.now_s * S)
         await stand.feed.turn()
         assert {query["zone"] for query in stand.asked("carbon-intensity")} == {"DE"}
         (tmp_path / "location.json").write_text(pinned("FR"))
         for _ in range(3):
-            stand.feeds.look(stand.now_s)
+            stand.feeds.look(stand.now_s * S)
+        stand.pass_time(HOUR_S)
         seen = len(stand.server.requests)
         await stand.feed.turn()
-        assert {request.query["zone"] for request in stand.server.requests[seen:]} == {"FR"}
-        (event,) = stand.events()
-        assert (event["event"], event["region"], event["latitude"]) == ("location.set", "FR", "48.85")
+        asked = [(request.path.rpartition("/")[2], request.query["zone"]) for request in stand.server.requests[seen:]]
+        assert asked[:3] == [("history", "FR"), ("latest", "FR"), ("forecast", "FR")]
+        (event,) = stand.located()
+        assert (event["region"], event["latitude"]) == ("FR", "48.85")
+        stand.pass_time(HOUR_S)
+        await stand.feed.turn()
         assert "zone FR" in stand.factors()[-1].source
         await stand.feed.close()
         stand.start()
-        stand.feeds.look(stand.now_s)
-        assert len(stand.events()) == 1
+        stand.feeds.look(stand.now_s * S)
+        assert len(stand.located()) == 1
         (tmp_path / "location.json").write_text(pinned("DE", "2026-11-22T11:00:00Z"))
-        stand.feeds.look(stand.now_s)
-        assert [found["region"] for found in stand.events()] == ["FR", "DE"]
+        stand.feeds.look(stand.now_s * S)
+        assert [found["region"] for found in stand.located()] == ["FR", "DE"]
+
+
+async def test_a_new_location_leaves_each_hour_before_it_with_the_region_of_then(tmp_path: Path) -> None:
+    """Four days of DE, then FR: all re-polls of a quarter of a year, with two restarts, leave the old hours DE."""
+    async with standing(tmp_path) as stand:
+        for _ in range(4 * 24):
+            await stand.feed.turn()
+            stand.pass_time(HOUR_S)
+        pinned_s = stand.now_s
+        since_ns = -(-pinned_s // HOUR_S) * HOUR_S * S
+        before = {factor.start_ns: factor for factor in stand.factors()}
+        assert len(before) >= 96
+        (tmp_path / "location.json").write_text(pinned("FR"))
+        stand.feeds.look(stand.now_s * S)
+        for day in range(95):
+            stand.pass_time(DAY_S if day else HOUR_S)
+            if day in {1, 40}:
+                await stand.feed.close()
+                stand.start()
+                stand.feeds.look(stand.now_s * S)
+            await stand.feed.turn()
+        after = {factor.start_ns: factor for factor in stand.factors()}
+        assert all("zone DE" in after[start].source for start in before)
+        assert {after[start].g_per_kwh for start in before} == {factor.g_per_kwh for factor in before.values()}
+        assert all(("zone FR" in factor.source) == (start >= since_ns) for start, factor in after.items())
+        assert stand.regions() == [(0, "DE"), (since_ns, "FR")]
+        assert not stand.whats("feed.refused")
+
+
+async def test_revisions_of_the_hours_before_a_new_location_still_come_from_the_old_region(tmp_path: Path) -> None:
+    async with standing(tmp_path) as stand:
+        await stand.feed.turn()
+        before = {factor.start_ns: factor for factor in stand.factors()}
+        (tmp_path / "location.json").write_text(pinned("FR"))
+        stand.feeds.look(stand.now_s * S)
+        stand.server.fault("revised")
+        stand.pass_time(HOUR_S)
+        await stand.feed.turn()
+        after = {factor.start_ns: factor for factor in stand.factors()}
+        assert all("zone DE" in factor.source for factor in after.values() if factor.start_ns in before)
+        measured = [start for start, factor in before.items() if factor.state == "measured"]
+        assert {after[start].g_per_kwh - before[start].g_per_kwh for start in measured} == {REVISION}
+
+
+async def test_another_region_in_ledger_toml_or_none_any_more_in_location_json_is_a_new_one_too(tmp_path: Path) -> None:
+    async with standing(tmp_path) as stand:
+        (tmp_path / "location.json").write_text(pinned("FR"))
+        stand.feeds.look(stand.now_s * S)
+        await stand.feed.turn()
+        await stand.feed.close()
+        (tmp_path / "location.json").unlink()
+        stand.start()
+        stand.pass_time(DAY_S)
+        await stand.feed.turn()
+        stand.pass_time(DAY_S)
+        await stand.feed.turn()
+        since_ns = -(-(NOW_S + DAY_S) // HOUR_S) * HOUR_S * S
+        assert stand.regions() == [(0, "FR"), (since_ns, "DE")]
+        sources = {(factor.start_ns >= since_ns, factor.source.rpartition(" ")[2]) for factor in stand.factors()}
+        assert sources == {(False, "FR"), (True, "DE")}
+
+
+async def test_a_region_that_never_answered_holds_for_no_hour(tmp_path: Path) -> None:
+    async with standing(tmp_path) as stand:
+        await stand.feed.turn()
+        stand.feed.pin("XX", stand.now_s * S)
+        stand.server.fault("404")
+        for _ in range(3):
+            stand.pass_time(HOUR_S)
+            await stand.feed.turn()
+        stand.server.fault()
+        stand.feed.pin("DE", stand.now_s * S)
+        await stand.feed.turn()
+        assert stand.regions() == [(0, "DE")]
+        assert all(one.end_ns == other.start_ns for one, other in pairwise(stand.factors()))
+
+
+async def test_an_account_without_the_old_region_keeps_its_feed_up_and_the_old_hours(tmp_path: Path) -> None:
+    async with standing(tmp_path) as stand:
+        await stand.feed.turn()
+        before = stand.factors()
+        stand.server.provider = OnlyFrance()
+        stand.feed.pin("FR", stand.now_s * S)
+        for _ in range(3):
+            stand.pass_time(DAY_S)
+            assert await stand.feed.turn() == stand.section.period_s
+        assert stand.factors()[: len(before)] == before
+        (refused,) = [event for event in stand.events() if event["event"] == "feed.refused"]
+        assert (refused["part"], refused["region"], refused["what"]) == ("history of DE", "DE", "forbidden")
+        asked = stand.asked("past-range")
+        assert "FR" in {query["zone"] for query in asked}
+
+
+class OnlyFrance(ElectricityMaps):
+    """As for an account of one zone."""
+
+    def answer(self, request: Request, world: World) -> Answer:
+        """Return what it answers."""
+        return super().answer(request, world) if request.query.get("zone") == "FR" else self.refusal(403)
 
 
 async def test_a_new_location_wakes_a_feed_that_waits(tmp_path: Path) -> None:
@@ -205,7 +311,7 @@ async def test_a_new_location_wakes_a_feed_that_waits(tmp_path: Path) -> None:
         while not stand.factors():
             await asyncio.sleep(0.01)
         (tmp_path / "location.json").write_text(pinned("FR"))
-        stand.feeds.look(stand.now_s)
+        stand.feeds.look(stand.now_s * S)
         while "FR" not in {request.query.get("zone") for request in stand.server.requests}:
             await asyncio.sleep(0.01)
         task.cancel()
@@ -216,7 +322,7 @@ async def test_a_location_file_with_a_mistake_is_said_once_and_changes_nothing(t
     async with standing(tmp_path) as stand:
         (tmp_path / "location.json").write_text('{"regions": {}}')
         for _ in range(3):
-            stand.feeds.look(stand.now_s)
+            stand.feeds.look(stand.now_s * S)
         assert stand.logged() == ["feeds.location"]
         await stand.feed.turn()
         assert {query["zone"] for query in stand.asked("carbon-intensity")} == {REGIONS["electricitymaps"]}

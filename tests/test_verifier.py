@@ -1,14 +1,18 @@
 """provisioning/verifier: what is asked, what an answer comes to, and what survives a restart."""
 
+import datetime as dt
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.errors import ConfigError
 from gateway.model.standing import State
-from hil.plant.soft_tpm import CA_END
+from hil.plant.soft_tpm import CA_END, SoftAuthority
 from provisioning.cli import run
 from provisioning.verifier.config import load_verifier, parse_verifier
 from provisioning.verifier.store import Store
@@ -137,6 +141,80 @@ def test_a_list_of_the_revoked_that_ran_out_makes_nobody_fail(fleet: Fleet) -> N
     fleet.wall_s = T0_S + 700.0
     assert set(fleet.ask()) == {"gw1", "gw2"}
     assert fleet.desk.counts.blind == 0
+
+
+def lists_of(fleet: Fleet, *crls: x509.CertificateRevocationList) -> None:
+    """Let the verifier read these lists of the revoked."""
+    (fleet.folder / "device-crl.pem").write_bytes(b"".join(crl.public_bytes(Encoding.PEM) for crl in crls))
+    fleet.desk.refresh()
+
+
+def at(seconds: float) -> dt.datetime:
+    """Return the time so long after T0_S."""
+    return dt.datetime.fromtimestamp(T0_S + seconds, dt.UTC)
+
+
+def test_an_old_list_beside_the_new_one_blinds_nobody(fleet: Fleet) -> None:
+    """Of several lists by one issuer the newest counts, in either order, also when that is the one that ran out."""
+    old = fleet.authority.crl({}, made=at(-1000), until=at(-500))
+    new = fleet.authority.crl({}, made=at(-600), until=at(2000))
+    for crls in ((old, new), (new, old)):
+        lists_of(fleet, *crls)
+        assert {result.status for result in fleet.round().values()} == {"affirming"}
+        assert fleet.desk.counts.blind == 0
+    lists_of(fleet, fleet.authority.crl({}, made=at(-700), until=at(5000)), fleet.authority.crl({}, until=at(9000)))
+    assert set(fleet.round()) == {"gw1", "gw2"}
+    lists_of(fleet, fleet.authority.crl({}, made=at(-500), until=at(800)), fleet.authority.crl({}, until=at(9000)))
+    fleet.pass_s(301)
+    assert fleet.ask() == {}
+    assert fleet.desk.counts.blind == 1
+
+
+def test_an_old_root_and_its_list_beside_the_new_one_blind_nobody(fleet: Fleet) -> None:
+    """Only when no root is left is nobody asked."""
+    before = SoftAuthority(name="old CA", end=at(-100))
+    pem = [one.root.public_bytes(Encoding.PEM) for one in (before, fleet.authority)]
+    (fleet.folder / "device-ca.pem").write_bytes(b"".join(pem))
+    lists_of(fleet, before.crl({}, until=at(-200), by_root=True), fleet.authority.crl({}))
+    assert {result.status for result in fleet.round().values()} == {"affirming"}
+    fleet.wall_s = CA_END.timestamp() + 1
+    fleet.steady_s += 301
+    assert fleet.ask() == {}
+    said = [call.kwargs["why"] for call in fleet.said.calls if call.kwargs.get("event") == "verifier.blind"]
+    assert len(said) == 1
+    assert said[0].startswith("the last root ran out at ")
+
+
+# ---- a clock that was wrong
+
+
+def test_a_clock_that_was_far_ahead_once_spoils_nothing_once_it_is_put_right(fleet: Fleet) -> None:
+    """Its ledger refused what was of a time to come; what comes now is of now, for good and for bad."""
+    fleet.round()
+    fleet.wall_s += 10 * 365 * 86_400
+    fleet.round()
+    fleet.wall_s -= 10 * 365 * 86_400
+    now_s = int(fleet.wall_s)
+    assert fleet.desk.records["gw1"].shown(now_s, result_s=900) is State.STALE
+    for _ in range(3):
+        fleet.desk.look()
+    assert fleet.events("verifier.clock_put_back") == 1
+    fleet.machines["gw2"].device.extend(4, bytes(32))
+    told = fleet.round()
+    assert [told[name].issued_s for name in ("gw1", "gw2")] == [int(fleet.wall_s)] * 2
+    assert told["gw1"].verified_s == told["gw2"].verified_s == int(fleet.wall_s), "no later than this"
+    assert fleet.desk.records["gw1"].shown(int(fleet.wall_s), result_s=900) is State.TRUSTED
+    fleet.desk.look()
+    fleet.restart()
+    assert fleet.events("verifier.clock_put_back") == 0
+    assert fleet.round()["gw1"].issued_s == int(fleet.wall_s)
+
+
+def test_a_clock_that_steps_back_a_little_makes_no_result_older_than_the_one_before(fleet: Fleet) -> None:
+    """Its ledger has taken that one, and would take the next for a replay."""
+    first = fleet.round()["gw1"]
+    fleet.wall_s -= 301 + 50
+    assert fleet.round()["gw1"].issued_s == first.issued_s + 1
 
 
 # ---- what is remembered
@@ -289,13 +367,15 @@ def test_a_bad_file_at_the_start_is_said_by_its_name(fleet: Fleet) -> None:
 
 
 def test_the_status_shows_states_and_when_each_was_last_good(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    fleet.wall_s = time.time() - 301  # the command has a clock of its own
     fleet.machines["gw2"].device.extend(1, bytes(32))
     fleet.round()
     file = str(fleet.folder / "verifier.toml")
     assert run(["verifier", "status", file, "--json"]) == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["gateway"], row["state"]) for row in rows] == [("gw1", "TRUSTED"), ("gw2", "FAILED")]
-    assert rows[0]["last_verified"] == "2027-01-15T08:05:01Z"
+    seen = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(fleet.desk.records["gw1"].verified_s))
+    assert rows[0]["last_verified"] == seen
     assert (rows[0]["epoch"], rows[0]["reset_count"], rows[0]["device"]) == (1, 1, "WS-0000")
     assert rows[1]["last_verified"] is None
     assert "PCR 1" in rows[1]["reason"]

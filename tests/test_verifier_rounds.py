@@ -13,7 +13,17 @@ from gateway.attest.appraisal import Appraisal
 from gateway.errors import ConfigError
 from gateway.model.standing import State
 from provisioning.verifier.records import Marks, judged, missed, unknown, went_back
-from provisioning.verifier.rounds import A_SECOND, AGAIN_S, LEAST_S, MOST_BAD, MOST_OPEN, Rounds
+from provisioning.verifier.rounds import (
+    A_SECOND,
+    AGAIN_S,
+    LEAST_BAD,
+    LEAST_S,
+    MOST_BAD,
+    MOST_OPEN,
+    Missed,
+    Rounds,
+    Wrong,
+)
 from tests.appraising import booted, evidence_of, verified
 
 PERIOD_S, DEADLINE_S = 300.0, 30.0
@@ -91,16 +101,21 @@ def test_a_slow_verifier_asks_less_instead_of_blaming_gateways(a_second: int) ->
         assert now_s < 400
 
 
-def test_a_round_ends_at_its_deadline_with_what_was_wrong_first() -> None:
+def test_a_round_ends_at_its_deadline_with_the_answer_that_says_most() -> None:
+    """Of several that say as much with the first; only the device's own is held against it."""
     found = rounds()
-    for gateway in ("gw1", "gw2"):
+    for gateway in ("gw1", "gw2", "gw3"):
         found.add(gateway, 0.0, among=1)
     asked(found, 1.0)
-    found.wrong("gw2", "signature")
-    found.wrong("gw2", "malformed")
+    for what in (Wrong.NOISE, Wrong.UNPROVEN, Wrong.NOISE):
+        for gateway in ("gw2", "gw3"):
+            found.wrong(gateway, what.name, what)
+            found.wrong(gateway, "another", what)
+    found.wrong("gw3", "revoked", Wrong.OWN)
     assert found.missed(30.9) == []
     assert found.next_s() == 31.0
-    assert [(one.gateway, one.why) for one in found.missed(31.0)] == [("gw1", ""), ("gw2", "signature")]
+    ends = [(one.gateway, one.why, one.is_own) for one in found.missed(31.0)]
+    assert ends == [("gw1", "", False), ("gw2", "UNPROVEN", False), ("gw3", "revoked", True)]
     assert found.missed(31.0) == []
 
 
@@ -122,13 +137,17 @@ def test_who_misses_a_round_is_asked_again_soon_and_then_less_and_less() -> None
     assert waits[-1] == PERIOD_S - DEADLINE_S
 
 
-def test_wrong_answers_leave_the_round_open_and_only_a_few_are_looked_at() -> None:
+@pytest.mark.parametrize("size", [0, LEAST_BAD, 10 * LEAST_BAD])
+def test_wrong_answers_leave_the_round_open_and_only_so_many_bytes_are_looked_at(size: int) -> None:
     found = rounds()
     found.add("gw1", 0.0, among=1)
     asked(found, 1.0)
-    for _ in range(MOST_BAD):
+    for _ in range(10_000):
+        found.wrong("gw1", "x", Wrong.NOISE, size=size)
+    for _ in range(MOST_BAD // max(size, LEAST_BAD)):
         assert found.nonce("gw1") is not None
-        found.wrong("gw1", "x")
+        found.wrong("gw1", "x", Wrong.UNPROVEN, size=size)
+    found.wrong("gw1", "x", Wrong.UNPROVEN, size=size)
     assert found.nonce("gw1") is None
     found.missed(100.0)
     asked(found, 400.0)
@@ -204,7 +223,7 @@ def test_whatever_happens_a_gateway_is_asked_again_within_a_period(steps: list[t
         elif found.open and what == "answered":
             found.answered("gw1", now_s)
         elif found.open and what == "wrong":
-            found.wrong("gw1", "x")
+            found.wrong("gw1", "x", Wrong.UNPROVEN)
     found.missed(now_s + DEADLINE_S)
     assert asked(found, now_s + PERIOD_S) == ["gw1"]
 
@@ -249,13 +268,19 @@ def test_whatever_is_less_than_affirming_is_a_failure(status: str) -> None:
 
 def test_unreachable_is_not_failed_and_both_keep_when_it_was_last_good() -> None:
     record = replace(unknown("gw1", "WS-1", 5), state=State.TRUSTED, verified_s=50, marks=MARKS)
-    gone = missed(record, b"n" * 32, "", 100, deadline_s=30)
+
+    def ended(why: str, *, is_own: bool = False) -> Missed:
+        return Missed(gateway="gw1", nonce=b"n" * 32, why=why, is_own=is_own)
+
+    gone = missed(record, ended(""), 100, deadline_s=30)
     assert (gone.status, gone.record.state) == ("none", State.UNREACHABLE)
     assert (gone.record.verified_s, gone.record.since_s, gone.record.reason) == (50, 100, "no answer within 30 s")
-    forged = missed(record, b"n" * 32, "the signature\nis wrong", 100, deadline_s=30)
-    assert (forged.status, forged.record.state) == ("contraindicated", State.FAILED)
-    assert forged.record.reason == "the signature?is wrong"
-    still = missed(gone.record, b"n" * 32, "", 400, deadline_s=30).record
+    forged = missed(record, ended("the signature\nis wrong"), 100, deadline_s=30)
+    assert (forged.status, forged.record.state) == ("none", State.UNREACHABLE)
+    assert forged.record.reason == "no answer within 30 s that must be its own; but: the signature?is wrong"
+    own = missed(record, ended("revoked", is_own=True), 100, deadline_s=30)
+    assert (own.status, own.record.state, own.record.reason) == ("contraindicated", State.FAILED, "revoked")
+    still = missed(gone.record, ended(""), 400, deadline_s=30).record
     assert (still.since_s, still.told_s) == (100, 400)
 
 
@@ -263,4 +288,6 @@ def test_what_nobody_has_confirmed_for_long_is_shown_as_stale() -> None:
     record = replace(unknown("gw1", "WS-1", 0), state=State.TRUSTED, verified_s=100)
     assert record.shown(1000, result_s=900) is State.TRUSTED
     assert record.shown(1001, result_s=900) is State.STALE
+    assert record.shown(41, result_s=900) is State.TRUSTED
+    assert record.shown(40, result_s=900) is State.STALE, "confirmed at a time to come"
     assert replace(record, state=State.FAILED).shown(5000, result_s=900) is State.FAILED

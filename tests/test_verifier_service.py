@@ -136,7 +136,7 @@ async def site_on(pki: Path, folder: Path, tcti: str) -> AsyncIterator[Site]:
         fleet.restart()
         certificate = fleet.authority.issue(parse_public(tpm.ak_public()).key, "WS-0000")
         attester = Attester(tpm, chain=fleet.authority.chain(certificate), pcrs=PCRS)
-        respondent = Respondent(attester, gateway="gw1", verifier=VERIFIER.verifier, about={"tls": "file"}, least_s=0.0)
+        respondent = Respondent(attester, gateway="gw1", verifier=VERIFIER.verifier, about={}, least_s=0.0)
         box = Box.at(folder / "log")
         stack.callback(box.log.close)
         log, _ = logger()

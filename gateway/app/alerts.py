@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gateway.carbon.alerts.alert import ACCEPTED, CLEARED, DATA, LEARNED, RAISED, SHELVED, Alert, Cause
+from gateway.carbon.alerts.alert import ACCEPTED, CLEARED, DATA, LEARNED, RAISED, SHELVED, UPDATED, Alert, Cause
 from gateway.carbon.alerts.baseline import Baseline, from_flat
 from gateway.carbon.exact import utc
 from gateway.store.projections import Connection, EventRow, events_named
@@ -28,14 +28,14 @@ class AlertBook:
     learning: dict[LineName, dict[tuple[str, str], Alert]] = field(default_factory=dict)
     unusable: int = 0
 
-    def open_of(self, line: LineName) -> list[Alert]:
-        """Return the alerts of a line that are open."""
-        return [one for one in self.alerts.values() if (one.gateway, one.line) == line and one.cleared_ns is None]
+    def of(self, line: LineName) -> list[Alert]:
+        """Return the alerts of a line."""
+        return [one for one in self.alerts.values() if (one.gateway, one.line) == line]
 
 
 def read_alerts(connection: Connection) -> AlertBook:
     """Return what the events of the ledger's log say."""
-    return fold(events_named(connection, LEARNED, RAISED, SHELVED, CLEARED, ACCEPTED))
+    return fold(events_named(connection, LEARNED, RAISED, UPDATED, SHELVED, CLEARED, ACCEPTED))
 
 
 def fold(rows: Iterable[EventRow]) -> AlertBook:
@@ -85,9 +85,11 @@ def change_words(alert: Alert) -> str:
     said = f"{_number(alert.before)} -> {_number(alert.after)} {alert.unit}"
     if alert.repaired is not None:
         said += f", since the repair {_number(alert.repaired)}"
+        if alert.unrepaired is not None and _number(alert.unrepaired) != _number(alert.after):
+            said += f" instead of {_number(alert.unrepaired)}"
         said += "" if alert.change_percent is None else f" ({alert.change_percent:+.0f} %)"
     if alert.excess_kg is not None:
-        said += f"; {alert.excess_kg:+.0f} kg while it lasted"
+        said += f"; {alert.excess_kg:+.0f} kg {'so far' if alert.cleared_ns is None else 'while it lasted'}"
     if alert.avoided_kg is not None:
         said += f"; {alert.avoided_kg:.0f} kg avoided in the rest of the shift (a projection)"
     return said

@@ -9,7 +9,17 @@ from gateway.app.factbook import leaves_of
 from gateway.carbon.exact import ratio, shifted, text, utc
 from gateway.carbon.facts import Facts
 from gateway.carbon.grid.table import FactorTable
-from gateway.carbon.kpi.dual import FINAL, PROVISIONAL, Match, YearMatch, has_market, match_year, year_bounds, year_of
+from gateway.carbon.kpi.dual import (
+    FINAL,
+    GRID_AVERAGE,
+    PROVISIONAL,
+    Match,
+    YearMatch,
+    has_market,
+    match_year,
+    year_bounds,
+    year_of,
+)
 from gateway.carbon.kpi.report import DAY_NS
 from gateway.carbon.scopes.loads import LoadKey, loads_from
 from gateway.carbon.scopes.marginal import Marginal, shifted_load
@@ -105,7 +115,7 @@ def year_row(match: YearMatch) -> dict[str, Any]:
         "matched": match.matched,
         "plan_sha256": match.plan.sha256,
         "offset_id": match.offset_id or None,
-        "residual": match.residual,
+        "residual": "; ".join(match.residual(match.zones)) or GRID_AVERAGE,
     }
 
 

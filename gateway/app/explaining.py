@@ -1,10 +1,12 @@
 """`wattseal explain`: a row or a statement, computed again from the leaves in the ledger's logs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gateway.app.dual import reading
 from gateway.app.duties.closing_lines import statement_of
 from gateway.app.factbook import FactBook, leaves_of
+from gateway.app.reporting import lines_named
 from gateway.carbon.audit.explain import Explanation, explain
 from gateway.carbon.audit.rows import record_id
 from gateway.carbon.emissions import IntervalLeaf, figures_for
@@ -15,6 +17,7 @@ from gateway.carbon.figures import Cell, Figure
 from gateway.carbon.grid.settings import parse_settings
 from gateway.carbon.grid.table import FactorLeaf
 from gateway.carbon.kpi.periods import Period, period_of, window_of
+from gateway.carbon.kpi.report import DAY_NS
 from gateway.carbon.kpi.statements import changed, figures_of_period, flat, sha256_of, without_market
 from gateway.codec.checks import to_schema
 from gateway.codec.leaves import Leaf
@@ -25,33 +28,46 @@ from gateway.errors import ConfigError, TrustError
 from gateway.model import LineSchema
 from gateway.store import projections as tables
 from gateway.store.files import RealFiles
-from gateway.store.projections import Connection, Projections, Slice, StatementRow
+from gateway.store.projections import Connection, FigureKey, Projections, Slice, StatementRow
 from gateway.store.segments import Log
 from gateway.store.view import steadily, view
 
 MOST_ROWS = 10
 """So many of a statement's rows are named, those with the most energy."""
 
+_SECOND_NS = 1_000_000_000
 
-def explain_record(config: LedgerConfig, record: str) -> Explanation:
+
+def explain_record(
+    config: LedgerConfig,
+    record: str,
+    *,
+    line: str | None = None,
+    at_ns: int | None = None,
+    tell: Callable[[int, int], None] = lambda done, days: None,  # noqa: ARG005
+) -> Explanation:
     """Return how a row or a statement came about; the ledger may run meanwhile.
 
+    line, at_ns: of a row, its line and the second in which it starts: where they are known, nothing is searched.
+    tell: called with how many days were searched, and of how many.
     Raises ConfigError for a record that the tables do not know, LogError for a log that cannot be trusted.
     """
-    return steadily(lambda: _explain(config, record))
+    with reading(config) as connection:
+        stated = bool(tables.statements(connection, record=record))
+        key = None if stated else _find(connection, record, line=line, at_ns=at_ns, tell=tell)
+    return steadily(lambda: _explain(config, record, key))
 
 
-def _explain(config: LedgerConfig, record: str) -> Explanation:
+def _explain(config: LedgerConfig, record: str, key: FigureKey | None) -> Explanation:
     folder = config.ledger.state
     book = Projections(folder / "projections.sqlite", new=False)
     opened: dict[str, Log] = {}
     try:
         with book.reading() as connection:
             # The tables first: the logs may only be newer than they are.
-            stated = tables.statements(connection, record=record)
-            gateway, figure = ("", None) if stated else _find(connection, record)
-            subject = flat(stated[-1].subject) if stated else {}
-            name = subject.get("gateway", gateway)
+            stated = tables.statements(connection, record=record) if key is None else []
+            figure = None if key is None else _figure(connection, record, key)
+            name = flat(stated[-1].subject).get("gateway", "") if figure is None else figure.gateway
             own = opened["own"] = view(RealFiles(folder / "own"), origin=config.origin)
             copy = opened["copy"] = view(RealFiles(folder / "gateways" / name), origin=f"wattseal/{name}")
             source = _Source(connection, name, own=own, copy=copy)
@@ -62,15 +78,42 @@ def _explain(config: LedgerConfig, record: str) -> Explanation:
             log.close()
 
 
-def _find(connection: Connection, record: str) -> tuple[str, Figure]:
-    """Return the row of a record: it is a hash, so that every row's is made until one fits."""
-    for gateway, line, meter, start_ns, cell_ns in tables.figure_keys(connection):
-        if record_id(gateway, line, meter, start_ns) == record:
-            where = Slice(start_ns=cell_ns, end_ns=cell_ns + 1, gateway=gateway, line=line)
-            for figure in tables.figures(connection, where):
-                if (figure.meter, figure.start_ns) == (meter, start_ns):
-                    return gateway, figure
-    raise ConfigError(f"record: got {record!r}, want the record_id of a row or the record of a statement")
+def _find(
+    connection: Connection, record: str, *, line: str | None, at_ns: int | None, tell: Callable[[int, int], None]
+) -> FigureKey:
+    """Return where the row of a record stands: it is a hash, so that every row's is made until one fits.
+
+    Day by day over all lines, the newest first.
+    """
+    start_ns, end_ns = (0, 2**63 - 1) if at_ns is None else (at_ns, at_ns + _SECOND_NS)
+    spans: dict[tuple[str, str], tuple[int, int]] = {}
+    for gateway, name in lines_named(connection, line):
+        where = Slice(start_ns=start_ns, end_ns=end_ns, gateway=gateway, line=name)
+        if (span := tables.cell_span(connection, where)) is not None:
+            spans[gateway, name] = span
+    oldest_ns = min((first_ns for first_ns, _ in spans.values()), default=0)
+    newest_ns = max((last_ns for _, last_ns in spans.values()), default=0)
+    days = range(newest_ns, oldest_ns, -DAY_NS)
+    for done, day_end_ns in enumerate(days):
+        tell(done, len(days))
+        for (gateway, name), (first_ns, last_ns) in spans.items():
+            bounds = {"start_ns": max(first_ns, day_end_ns - DAY_NS), "end_ns": min(last_ns, day_end_ns)}
+            for key in tables.figure_keys(connection, gateway, name, **bounds):
+                if record_id(key.gateway, key.line, key.meter, key.start_ns) == record:
+                    return key
+    raise _unknown(record, "" if line is None and at_ns is None else "; --line and --at may be wrong")
+
+
+def _figure(connection: Connection, record: str, key: FigureKey) -> Figure:
+    where = Slice(start_ns=key.cell_start_ns, end_ns=key.cell_start_ns + 1, gateway=key.gateway, line=key.line)
+    for figure in tables.figures(connection, where):
+        if (figure.meter, figure.start_ns) == (key.meter, key.start_ns):
+            return figure
+    raise _unknown(record)
+
+
+def _unknown(record: str, hint: str = "") -> ConfigError:
+    return ConfigError(f"record: got {record!r}, want the record_id of a row or the record of a statement{hint}")
 
 
 class _Source:

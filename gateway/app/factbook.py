@@ -55,8 +55,8 @@ class FactBook:
         for index, kind in sorted(placed):
             for _, leaf in leaves_of(self._own, index, index + 1) if kind in FACTS else ():
                 self._enforce(index, leaf)
-        for gateway, index, epoch, key in tables.epochs(connection):
-            self.facts.standings.note_epoch(gateway, index, epoch, key)
+        for epoch in tables.epochs(connection):
+            self.facts.standings.note_epoch(*epoch)
 
     def project(self, connection: Connection, leaves: Iterable[tuple[int, Leaf]]) -> list[Touched]:
         """Write down what leaves say, the next of the log; return what they may change, `judged` aside."""
@@ -139,10 +139,10 @@ def read_standings(own: Log, connection: Connection) -> Standings:
     return found.standings
 
 
-def leaves_of(log: Log, first: int, stop: int) -> Iterator[tuple[int, Leaf]]:
-    """Yield the leaves that can be read, with their indices."""
+def leaves_of(log: Log, first: int, stop: int, *, read_bytes: int = _READ_BYTES) -> Iterator[tuple[int, Leaf]]:
+    """Yield the leaves that can be read, with their indices. read_bytes: how much is read at once, at most."""
     while first < stop:
-        bodies = log.read(first, _READ_BYTES, stop)
+        bodies = log.read(first, read_bytes, stop)
         for index, body in enumerate(bodies, first):
             if body is None:
                 continue

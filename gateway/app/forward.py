@@ -4,12 +4,13 @@ Whatever is lost on the way (a message, a receipt, the broker, this process) is 
 """
 
 import asyncio
+import time
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.backoff import Backoff, attempt
-from gateway.app.clientkey import ClientKey, client_key
+from gateway.app.clientkey import LOOK_S, RENEW_AT, TRY_S, ClientKey, client_key
 from gateway.app.forwarding import CHUNK_BYTES, ForwardMetrics, Session
 from gateway.app.logs import start_logs
 from gateway.app.metrics import serve_metrics
@@ -70,14 +71,34 @@ async def run_forward(config: GatewayConfig) -> None:
     socket = config.run_folder / "forward.metrics.sock"
     servers = await serve_metrics("forward", counts, socket=socket, address=config.forward.metrics)
     try:
-        await forward(
-            gateway=config.gateway.id,
-            outlet=config.run_folder / "outlet.sock",
-            client=client,
-            log=log,
-            metrics=counts,
-            attests=config.attest is not None,
-        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(watch_certificate(client, counts, log), name="forward.certificate")
+            await forward(
+                gateway=config.gateway.id,
+                outlet=config.run_folder / "outlet.sock",
+                client=client,
+                log=log,
+                metrics=counts,
+                attests=config.attest is not None,
+            )
     finally:
         for server in servers:
             server.close()
+
+
+async def watch_certificate(
+    client: ClientKey, counts: ForwardMetrics, log: FilteringBoundLogger, *, look_s: float = LOOK_S
+) -> None:
+    """Show for ever when the certificate ends, and warn once of each that has less than a third of its life left.
+
+    A certificate that is issued is renewed before: whoever has not got another one a minute later is warned.
+    """
+    warned = None
+    while True:
+        life = first_s, last_s = client.life
+        counts.certificate_expires_seconds = last_s
+        left_s = last_s - time.time()
+        if last_s and life != warned and left_s < (last_s - first_s) * (1 - RENEW_AT) - TRY_S:
+            log.warning("forward.certificate_ends", hours=round(left_s / 3600, 2), key_in=client.backend)
+            warned = life
+        await asyncio.sleep(look_s)

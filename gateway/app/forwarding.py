@@ -46,6 +46,7 @@ class ForwardMetrics:
     in_flight: int = gauge("chunks without a receipt")
     last_receipt_size: int = gauge("size of the newest receipt")
     connected: int = gauge("1 while both the seal and the broker are connected")
+    certificate_expires_seconds: int = gauge("when our client certificate ends, in Unix seconds; 0 while we have none")
 
 
 class Session:
@@ -69,11 +70,14 @@ class Session:
         self._answer: asyncio.Future[bool] | None = None
         self._publishing = 0
         self._is_silent = self._is_fooled = False
-        self._questions = Questions(gateway, metrics, log) if attests else None
+        self._attests = attests
+        self._questions: Questions | None = None
 
     async def run(self, outlet: Path, client: ClientKey) -> None:
         """Connect to the seal, then to the broker, and forward until one of them is lost."""
         endpoint = await client.endpoint()
+        if self._attests:
+            self._questions = Questions(self._gateway, self._metrics, self._log, tls=client.backend)
         async with _answered_by("seal: no answer to hello"):
             self._channel = await connect(outlet)
         with closing(self._channel):

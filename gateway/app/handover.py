@@ -66,11 +66,13 @@ def _gather(config: LedgerConfig, wish: Wish) -> dict[str, bytes]:
             subject = _subject(connection, wish, opened)
             signer = read_signer(config.ledger.key, "ledger.key", name=config.origin)
             signed = {name: _signed(config, name, opened[name]) for name in subject.gateways}
-            _check_epochs(read_standings(own, connection), signed)
+            standings = read_standings(own, connection)
+            _check_epochs(standings, signed)
             return build(
                 subject,
                 gateways={
-                    name: _gateway_part(connection, subject, name, opened[name], one) for name, one in signed.items()
+                    name: _gateway_part(connection, subject, name, opened[name], signed=one, standings=standings)
+                    for name, one in signed.items()
                 },
                 ledger=_ledger_part(connection, subject, own, opened, signer.verifier),
                 signer=signer,
@@ -140,7 +142,9 @@ def _subject(connection: Connection, wish: Wish, logs: Mapping[str, Log]) -> Sub
     return Subject(start_ns=start_ns, end_ns=-(-end_ns // _SECOND_NS) * _SECOND_NS, lines=tuple(sorted(lines)))
 
 
-def _gateway_part(connection: Connection, subject: Subject, name: str, log: Log, signed: _Signed) -> LogPart:
+def _gateway_part(
+    connection: Connection, subject: Subject, name: str, log: Log, *, signed: _Signed, standings: Standings
+) -> LogPart:
     wanted = {signed.index}
     used: set[bytes] = set()
     for line in subject.lines_of(name):
@@ -150,6 +154,8 @@ def _gateway_part(connection: Connection, subject: Subject, name: str, log: Log,
         for row in tables.intervals(connection, name, line, first=span[0], last=min(span[1], log.signed - 1)):
             wanted.add(row.leaf_index)
             used.add(row.schema_id)
+            epoch = standings.telling(name, row.leaf_index)
+            wanted |= set() if epoch is None else {epoch}
     wanted |= {index for index, schema in tables.schemas(connection, name) if schema.id in used}
     return LogPart(note=_note(log), key=signed.key, leaves=_proven(log, wanted))
 

@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.app.accept import GatewayCopy
 from gateway.app.chains import append_all
 from gateway.app.duties import duties_of
-from gateway.app.factorfile import FactorFile
+from gateway.app.factorfile import factor_files
 from gateway.app.keys import read_signer
 from gateway.app.ledgercounts import LedgerCounts
 from gateway.app.ownlog import OwnLog
@@ -76,7 +76,7 @@ class Ledger:
         }
         self._touched: set[str] = set()
         self._said: dict[str, float] = {}
-        self._factors = FactorFile(config.ledger.factors, say=lambda why: log.error("ledger.factors", why=why))
+        self._factors = factor_files(config.ledger, say=lambda why: log.error("ledger.factors", why=why))
         self._note_receipts()
         self._book = Projections(folder / "projections.sqlite")
         self._projector = self._caught_up()
@@ -136,10 +136,10 @@ class Ledger:
     # ---- factors
 
     def load_factors(self) -> int:
-        """Seal what is new in the factor file, if it has changed; return how many versions that was."""
+        """Seal what is new in the files of factors that have changed; return how many versions that was."""
         if self._is_behind:
             return 0  # what is in force is not known until the tables are up to date
-        return self._enforce(self._factors.news(self._projector.news))
+        return sum(self._enforce(file.news(self._projector.news)) for file in self._factors)
 
     def offer(self, factors: Sequence[Factor]) -> int:
         """Seal what is new among factors, compute what they touch; return how many. Raises ConfigError."""

@@ -201,7 +201,7 @@ class Projector:
         cells: list[Cell] = []
         intervals: list[IntervalRow] = []
         events: list[EventRow] = []
-        epochs: list[tuple[str, int, int, str]] = []
+        epochs: list[tuple[str, int, int, str, str]] = []
         with self._book.writing() as connection:
             for index, leaf in leaves:
                 if leaf.kind == "readings":
@@ -209,7 +209,8 @@ class Projector:
                 elif leaf.kind == "schema":
                     self._adopt(connection, name, index, leaf)
                 elif leaf.kind == "epoch":
-                    epochs.append((name, index, leaf.body["epoch"], leaf.body["key"]))
+                    body = leaf.body
+                    epochs.append((name, index, body["epoch"], body["key"], body["binding"]["type"]))
                     self.facts.standings.note_epoch(*epochs[-1])
                 elif leaf.kind == "event":
                     events.append(EventRow.of(name, index, leaf.body))

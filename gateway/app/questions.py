@@ -25,9 +25,13 @@ class QuestionCounts(Protocol):
 
 
 class Questions:
-    """The challenges to one gateway, carried to its seal on a connection of their own: a slow TPM delays no receipt."""
+    """The challenges to one gateway, carried to its seal on a connection of their own: a slow TPM delays no receipt.
 
-    def __init__(self, gateway: str, counts: QuestionCounts, log: FilteringBoundLogger) -> None:
+    tls: where forward has proven its client key to be; the evidence says so.
+    """
+
+    def __init__(self, gateway: str, counts: QuestionCounts, log: FilteringBoundLogger, *, tls: str) -> None:
+        self._tls = tls
         self._gateway, self._counts, self._log = gateway, counts, log
         self._waiting: asyncio.Queue[bytes] = asyncio.Queue(MOST_WAITING)
         self._is_mute = False
@@ -48,7 +52,7 @@ class Questions:
                 note = await self._waiting.get()
                 try:
                     async with asyncio.timeout(ANSWER_S):
-                        await channel.send(["challenge", note, b""])
+                        await channel.send(["challenge", note, b"", self._tls])
                         answer = await channel.receive()
                 except TimeoutError as e:
                     raise LinkError(f"seal: no answer to a challenge within {ANSWER_S:g} s") from e

@@ -49,7 +49,7 @@ def make_report(config: LedgerConfig, wish: ReportWish) -> dict[str, Any]:
     Raises ConfigError for a line or a shift that there is not.
     """
     with reading(config) as connection:
-        lines = _lines(connection, wish.line)
+        lines = lines_named(connection, wish.line)
         start_ns, end_ns = _window(connection, lines, wish)
         cells = _cells(connection, lines, start_ns, end_ns, wish.shift)
         by = ("line",) if wish.by == "line" else ("line", wish.by)
@@ -107,7 +107,8 @@ def _match(config: LedgerConfig, connection: Connection, rows: Sequence[Tally]) 
     return read_match(connection, read_documents(config, connection), start_ns=start_ns, end_ns=end_ns)
 
 
-def _lines(connection: Connection, name: str | None) -> list[tuple[str, str]]:
+def lines_named(connection: Connection, name: str | None) -> list[tuple[str, str]]:
+    """Return (gateway, line) of a NAME or GATEWAY/NAME, of all without it. Raises ConfigError for none."""
     known = sorted({(gateway, line) for gateway, line, _ in tables.line_zones(connection)})
     found = [one for one in known if name is None or name in {one[1], "/".join(one)}]
     if not found:

@@ -50,10 +50,12 @@ def read_room(config: LedgerConfig, name: str, *, start_ns: int | None = None, e
     start_ns -= start_ns % step_ns
     points = (section.indoor, section.outdoor, section.power)
     folder = RealFiles(config.ledger.state / "gateways" / section.gateway)
-    counts = _counting(config, section.gateway)
+    schemas, counts = _judged(config, section.gateway)
     log = steadily(lambda: view(folder, origin=f"wattseal/{section.gateway}"))
     try:
-        series = steadily(lambda: read_series(log, set(points), start_ns=start_ns, end_ns=end_ns, counts=counts))
+        series = steadily(
+            lambda: read_series(log, points, schemas=schemas, start_ns=start_ns, end_ns=end_ns, counts=counts)
+        )
     finally:
         log.close()
     for point in points:
@@ -80,12 +82,13 @@ def read_room(config: LedgerConfig, name: str, *, start_ns: int | None = None, e
     )
 
 
-def _counting(config: LedgerConfig, gateway: str) -> Callable[[int], bool]:
-    """Return whether figures may rest on a leaf: of those that the ledger has judged."""
+def _judged(config: LedgerConfig, gateway: str) -> tuple[list[int], Callable[[int], bool]]:
+    """Return where a gateway's schemas stand, and whether figures may rest on a leaf: of those that were judged."""
     with reading(config) as connection:
+        schemas = tables.point_schemas(connection, gateway)
         size = max((one.size for one in tables.gateways(connection) if one.gateway == gateway), default=0)
         standings = standings_of(config, connection)
-    return lambda index: index < size and standings.is_affirmed(gateway, index)
+    return schemas, lambda index: index < size and standings.is_affirmed(gateway, index)
 
 
 def _longest(present: list[bool]) -> tuple[int, int]:

@@ -1,9 +1,7 @@
 """The seal process: no network, the log and its key; one socket for collect, one for forward."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from importlib.metadata import version
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
@@ -16,16 +14,16 @@ from gateway.app.logs import start_logs
 from gateway.app.metrics import serve_metrics
 from gateway.app.sealer import Sealer
 from gateway.app.trust.renewal import Renewal
+from gateway.clock import ClockLimit
 from gateway.codec.frames import MAX_LOG_MESSAGE, Message, pack_leaves
 from gateway.config import GatewayConfig
-from gateway.config.sections import AttestSection
-from gateway.errors import ConfigError, GatewayError, TrustError
+from gateway.errors import GatewayError, TrustError
 from gateway.store.files import RealFiles
 from gateway.store.segments import Log, StoreFull
 from gateway.tlog.note import SignatureKind
 
 if TYPE_CHECKING:
-    from gateway.app.attester import Attester, Respondent
+    from gateway.app.attester import Respondent
 
 IDLE_S = 10.0
 """A read that waits longer is answered `idle`."""
@@ -151,10 +149,10 @@ class SealServer:
                             waiting = tasks.create_task(self._read(channel, first, most_bytes), name="seal.read")
                         case ["receipt", bytes(note)]:
                             await channel.send(self._receipt(note))
-                        case ["challenge", bytes(note), bytes(bound)]:
-                            await channel.send(await self._evidence(note, bound))
+                        case ["key"] | ["challenge", bytes(), bytes(), "file" | "tpm" | "memory"]:
+                            await channel.send(await self._vouch(message))
                         case _:
-                            await channel.send(["error", "want hello, read, receipt or challenge"])
+                            await channel.send(["error", "want hello, read, receipt, key or challenge"])
                             raise TrustError(f"outlet: got {str(message)[:80]}")
 
     async def _read(self, channel: Channel, first: int, most_bytes: int) -> None:
@@ -179,14 +177,18 @@ class SealServer:
         self._is_fooled = False
         return ["receipted", receipted]
 
-    async def _evidence(self, note: bytes, bound: bytes) -> Message:
-        """Answer a challenge. A TPM that fails costs the evidence alone: sealing goes on."""
+    async def _vouch(self, message: Message) -> Message:
+        """Have the TPM make a client key, or answer a challenge. One that fails costs that alone: sealing goes on."""
         counts = self._sealer.counts
         try:
             if self._respondent is None:
                 raise TrustError("this gateway has no [attest]")
+            if message == ["key"]:
+                return ["key", *await self._respondent.make_key()]
+            _, note, bound, tls = message
             epoch, key = self._sealer.announced
-            evidence = await self._respondent.respond(note, bound, epoch=epoch, key=key, log_size=self._sealer.signed)
+            size = self._sealer.signed
+            evidence = await self._respondent.respond(note, bound, tls, epoch=epoch, key=key, log_size=size)
         except GatewayError as e:
             counts.challenges_refused += 1
             if not self._is_mute:
@@ -236,53 +238,35 @@ async def run_seal(config: GatewayConfig, *, isolated: bool) -> None:
     witness = read_verifier(section.witness, "seal.witness", kind=SignatureKind.COSIGNATURE)
     agent_keys = read_agent_keys(section.agents, "seal.agents")
     with ExitStack() as stack:
-        attester = None if config.attest is None else stack.enter_context(_attester(config.attest))
+        attester = respondent = None
+        if config.attest is not None:
+            from gateway.app.attester import open_attester, respondent_of  # noqa: PLC0415 (3 MB that few need)
+
+            attester = stack.enter_context(open_attester(config.attest, gateway=config.gateway.id))
+            respondent = respondent_of(config, config.attest, attester)
         opened = stack.enter_context(closing(Log.open(RealFiles(config.log_folder), origin=config.origin)))
         sealer = Sealer(
             opened,
             signer=signer,
             binder=attester,
             witness=witness,
+            clock_limit=ClockLimit(
+                error_ns=round(section.clock_error_s * 1e9), holdover_ns=round(section.clock_holdover_h * 3600e9)
+            ),
             budget_bytes=section.budget_mb << 20,
             keep_bytes=section.keep_mb << 20,
             drop_readings=section.full == "drop-readings",
             agent_keys=agent_keys,
         )
         sealer.counts.isolated = int(isolated)
-        await _serve(config, sealer, attester, log)
+        await _serve(config, sealer, respondent, log)
 
 
-@contextmanager
-def _attester(section: AttestSection) -> Iterator["Attester"]:
-    """Give who speaks for the TPM. Raises ConfigError when there is none, or no certificates."""
-    from gateway.app.attester import Attester, read_chain  # noqa: PLC0415 (3 MB that a gateway without a TPM needs not)
-    from gateway.attest.structures import parse_public  # noqa: PLC0415 (the same)
-    from gateway.tpm import Tpm  # noqa: PLC0415 (the same)
-
-    chain = read_chain(section.chain, "attest.chain")
-    with Tpm.open(section.tcti) as tpm:
-        if not parse_public(tpm.ak_public()).stands_in(chain[0]):
-            raise ConfigError(
-                f"attest.chain: got {section.chain}, whose first certificate is for the attestation key of another TPM "
-                f"than the one at {section.tcti}: a copied disk, a swapped TPM, or certificates of another device"
-            )
-        yield Attester(tpm, chain=chain, pcrs=section.pcrs, event_log=section.event_log, counters=section.counters)
-
-
-def _respondent(config: GatewayConfig, section: AttestSection, attester: "Attester") -> "Respondent":
-    from gateway.app.attester import Respondent  # noqa: PLC0415 (as above)
-
-    verifier = read_verifier(section.verifier, "attest.verifier", kind=SignatureKind.NOTE)
-    about = {"tls": config.forward.key_in, "version": version("wattseal")}
-    return Respondent(attester, gateway=config.gateway.id, verifier=verifier, about=about)
-
-
-async def _serve(config: GatewayConfig, sealer: Sealer, attester: "Attester | None", log: FilteringBoundLogger) -> None:
-    if config.attest is None or attester is None:
-        server = SealServer(sealer, log)
-    else:
-        respondent = _respondent(config, config.attest, attester)
-        server = SealServer(sealer, log, respondent=respondent, renew_s=config.attest.renew_h * 3600)
+async def _serve(
+    config: GatewayConfig, sealer: Sealer, respondent: "Respondent | None", log: FilteringBoundLogger
+) -> None:
+    renew_s = None if config.attest is None else config.attest.renew_h * 3600
+    server = SealServer(sealer, log, respondent=respondent, renew_s=renew_s)
     listeners: list[asyncio.Server] = []
     try:
         for name, serve in (("inlet", server.inlet), ("outlet", server.outlet)):

@@ -13,7 +13,7 @@ from gateway.app.heads import MOST_LINES, recover
 from gateway.app.room import Room
 from gateway.app.sealcounts import SealCounts
 from gateway.app.trust.epochs import Binder, Epoch, Epochs
-from gateway.clock import WallClock
+from gateway.clock import ClockLimit, WallClock
 from gateway.codec.bodies import event_body
 from gateway.codec.checks import check_body, to_schema
 from gateway.codec.frames import LeafHash, LogMessage
@@ -46,6 +46,7 @@ class Sealer:
         signer: Signer | None = None,
         binder: Binder | None = None,
         clock: WallClock | None = None,
+        clock_limit: ClockLimit | None = None,
         budget_bytes: int = 1 << 30,
         keep_bytes: int = 64 << 20,
         drop_readings: bool = True,
@@ -56,7 +57,7 @@ class Sealer:
         self._room = Room(log, budget_bytes=budget_bytes, keep_bytes=keep_bytes, drop_readings=drop_readings)
         self.counts = SealCounts()
         self._heads = recover(log, file_key=self.epochs.file_key)
-        self._clock = clock or WallClock(floor_ns=self._heads.t_ns)
+        self._clock = clock or WallClock(floor_ns=self._heads.t_ns, limit=clock_limit)
         self._is_open = self._has_failed = False
         self._observe()
         self._open_epoch()

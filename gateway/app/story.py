@@ -1,4 +1,4 @@
-"""The demonstration's second part: one fault, from its alert to the shift report, in plant time."""
+"""The demonstration's second part: one fault in plant time, from its alert to the repair."""
 
 import asyncio
 import contextlib
@@ -40,20 +40,12 @@ async def run_story(folder: Path, *, seed: int = 1) -> dict[str, Any]:
 
 
 def told(story: dict[str, Any]) -> list[str]:
-    """Return a story in words, a line each."""
+    """Return a story in words, a line each, as far as its shift's report does not tell it: the alert and its causes."""
     lines = ["The same fault in plant time: a day to learn from, then a shift with a broken compressor valve."]
-    if story["alert_delay_s"] is not None:
-        lines.append(f"  alert {story['alert_delay_s'] / 60:.0f} min after the fault ({story['alert_kind']}):")
-        lines += [
-            f"    {cause['name']}: {cause['share']:.0%} of the change; {'; '.join(cause['evidence'])}"
-            for cause in story["causes"][:3]
-        ]
-    lines.append(
-        f"  {story['before']} kg/unit before, {story['after']} with the fault, {story['repaired']} after the repair "
-        f"({story['change_percent']} %)"
-    )
-    if story["avoided_kg"] is not None:
-        lines.append(
-            f"  avoided by the repair, until the shift's end: {story['avoided_kg']:.0f} kg CO2e (a projection)"
-        )
-    return lines
+    if story["alert_delay_s"] is None:
+        return [*lines, "  no alert"]
+    lines.append(f"  alert {story['alert_delay_s'] / 60:.0f} min after the fault ({story['alert_kind']}):")
+    return lines + [
+        f"    {cause['name']}: {cause['share']:.0%} of the change; {'; '.join(cause['evidence'])}"
+        for cause in story["causes"][:3]
+    ]

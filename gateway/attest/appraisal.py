@@ -40,7 +40,8 @@ _FIRMWARE_PCRS = range(8)  # extended by firmware until it hands over; the OS's 
 class Appraisal:
     """The result. status: affirming, warning, contraindicated or none. vector: the claims made, by name.
 
-    policy: which reference values. release: which of them fits, "" for none.
+    policy: which reference values. release: which of them fits, "" for none. is_proven: whether the quote bears it out;
+    False where no more than the event log or a counter is missing or spoilt, which anyone can do on the way.
     """
 
     status: str
@@ -48,16 +49,21 @@ class Appraisal:
     vector: Mapping[str, int]
     policy: str
     release: str = ""
+    is_proven: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class _Objection:
-    """Why a release does not fit: which claim it touches, with which value, and in words. weight: how far off it is."""
+    """Why a release does not fit: which claim it touches, with which value, and in words.
+
+    weight: how far off it is. is_proven: as in Appraisal.
+    """
 
     claim: str
     value: int
     why: str
     weight: int = 1
+    is_proven: bool = True
 
 
 def tier(value: int) -> str:
@@ -82,14 +88,15 @@ def appraise(verified: VerifiedEvidence, references: References, *, now_s: int) 
     candidates = [release for release in references.releases if release.model == model]
     if not candidates:
         wrong = _Objection("hardware", _UNKNOWN, f"no release is listed for model {model[:60]!r}")
-        return _refused([wrong], references, "")
+        return _refused([wrong], references, "", is_proven=True)
     fewest = min(len(_differing(release, verified)) for release in candidates)
     candidates = [release for release in candidates if len(_differing(release, verified)) == fewest]
     seen = _Seen.of(verified, with_counters=any(release.counters for release in candidates))
     judged = [(release, list(_objections(release, verified, seen, now_s))) for release in candidates]
     release, objections = min(judged, key=lambda one: (sum(each.weight for each in one[1]), -one[0].from_s))
     if objections:
-        return _refused(objections, references, _near(release, objections))
+        is_proven = all(any(each.is_proven for each in found) for _, found in judged)
+        return _refused(objections, references, _near(release, objections), is_proven=is_proven)
     vector = {"instance-identity": _GOOD, "executables": _GOOD_BOOT, "hardware": _GOOD}
     if release.events or release.tls:
         vector["configuration"] = _GOOD
@@ -99,12 +106,18 @@ def appraise(verified: VerifiedEvidence, references: References, *, now_s: int) 
     )
 
 
-def _refused(objections: list[_Objection], references: References, near: str) -> Appraisal:
+def _refused(objections: list[_Objection], references: References, near: str, *, is_proven: bool) -> Appraisal:
     vector = {"instance-identity": _GOOD}
     for one in objections:
         vector[one.claim] = max(vector.get(one.claim, 0), one.value)
     reason = worded(near + "; ".join(dict.fromkeys(one.why for one in objections)))
-    return Appraisal(status=worst(vector), reason=reason, vector=_ordered(vector), policy=references.policy)
+    return Appraisal(
+        status=worst(vector),
+        reason=reason,
+        vector=_ordered(vector),
+        policy=references.policy,
+        is_proven=is_proven,
+    )
 
 
 def worded(reason: str) -> str:
@@ -197,11 +210,12 @@ def _out_of_time(release: Release, now_s: int) -> Iterator[_Objection]:
 def _rolled_back(release: Release, seen: _Seen) -> Iterator[_Objection]:
     """Yield each counter that is below its floor, or not proved: an older state of the device may be back."""
     if release.counters and seen.counters_why:
-        yield _Objection("configuration", _UNPROVEN, seen.counters_why)
+        yield _Objection("configuration", _UNPROVEN, seen.counters_why, is_proven=False)
         return
     for index, least in release.counters.items():
         if index not in seen.counters:
-            yield _Objection("configuration", _REVOKED, f"counter 0x{index:08x}: not in the evidence")
+            why = f"counter 0x{index:08x}: not in the evidence"
+            yield _Objection("configuration", _REVOKED, why, is_proven=False)
         elif seen.counters[index] < least:
             why = f"counter 0x{index:08x}: got {seen.counters[index]}, want at least {least}: rolled back"
             yield _Objection("configuration", _REVOKED, why)
@@ -212,14 +226,17 @@ def _events(release: Release, verified: VerifiedEvidence, seen: _Seen) -> Iterat
     if log is None:
         why = seen.log_why or f"no event log, and release {release.name} has rules for events"
         if seen.log_why or release.events:
-            yield _Objection("configuration", _UNPROVEN, why)
+            yield _Objection("configuration", _UNPROVEN, why, is_proven=False)
         return
     for rule in release.events:
         if not _agrees(log, verified.pcrs, rule.pcr):
             why = f"the event log does not replay to the quoted {_named([rule.pcr])}"
-            yield _Objection("configuration", _UNPROVEN, why)
+            yield _Objection("configuration", _UNPROVEN, why, is_proven=False)
         elif not _holds(rule, log):
-            yield _Objection("configuration", _REVOKED, f"PCR {rule.pcr}: {rule.about}: rule `{rule.rule}` is broken")
+            why = f"PCR {rule.pcr}: {rule.about}: rule `{rule.rule}` is broken"
+            # PCRs hold digests, and no types.
+            is_proven = rule.type is None or rule.digests.isdisjoint(log.digests(rule.pcr))
+            yield _Objection("configuration", _REVOKED, why, is_proven=is_proven)
 
 
 def _holds(rule: EventRule, log: Replay) -> bool:

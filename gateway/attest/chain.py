@@ -19,25 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from gateway.attest.der import MAX_DER, SEQUENCE, read, read_whole
-from gateway.attest.ek import EK_EKU, Ek, verify_ek_chain
-from gateway.attest.names import HARDWARE_MODULE_NAME, hardware_module_name, read_device_name
+from gateway.attest.names import read_device_name
 from gateway.attest.revocation import check_revocation
 from gateway.errors import TrustError
-
-__all__ = [
-    "AK_EKU",
-    "CLIENT_AUTH",
-    "EK_EKU",
-    "HARDWARE_MODULE_NAME",
-    "Anchors",
-    "Device",
-    "Ek",
-    "forget",
-    "hardware_module_name",
-    "named_device",
-    "verify_device_chain",
-    "verify_ek_chain",
-]
 
 AK_EKU: Final = x509.ObjectIdentifier("2.23.133.8.3")
 """tcg-kp-AIKCertificate: for an attestation key."""

@@ -101,9 +101,10 @@ def sign_result(result: Result, *, issuer: str, audience: str, signer: Signer) -
     return token
 
 
-def verify_result(token: str, *, issuer: str, audience: str, verifier: Verifier, now_s: int) -> Result:
+def verify_result(token: str, *, issuer: str, audience: str, verifier: Verifier, now_s: int | None) -> Result:
     """Return what a verifier says of a gateway to this audience, once its signature holds and its time is now.
 
+    now_s: None for a result that is kept, and was taken at its time.
     Raises TrustError for anything else. The header is compared with the one that we make before any key is used: no
     algorithm, key or parameter is taken from the token.
     """
@@ -131,14 +132,15 @@ def _check_length(token: str) -> None:
         raise TrustError(f"result: got {len(token)} characters, want at most {MAX_TOKEN}")
 
 
-def _accepted(claims: Mapping[str, Any], *, issuer: str, audience: str, now_s: int) -> Result:
+def _accepted(claims: Mapping[str, Any], *, issuer: str, audience: str, now_s: int | None) -> Result:
     _check_shape(claims, _CLAIMS, "result")
     _check_shape(claims["submods"][SUBMOD], _APPRAISAL, "result: appraisal")
     if claims["iss"] != issuer:
         raise TrustError(f"result: got one by {claims['iss'][:100]!r}, want one by {issuer!r}")
     if claims["aud"] != audience:
         raise TrustError(f"result: got one for {claims['aud'][:100]!r}, want one for {audience!r}")
-    return _timely(_result(claims, claims["submods"][SUBMOD]), now_s)
+    result = _result(claims, claims["submods"][SUBMOD])
+    return _timely(result, result.issued_s if now_s is None else now_s)
 
 
 def _result(claims: Mapping[str, Any], said: Mapping[str, Any]) -> Result:

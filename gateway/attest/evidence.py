@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.attest.chain import Anchors, Device, verify_device_chain
-from gateway.attest.verify import verify_quote
+from gateway.attest.chain import Anchors, Device, named_device, verify_device_chain
+from gateway.attest.structures import Public
+from gateway.attest.verify import verify_certify, verify_quote
 from gateway.codec.fits import is_bytes, is_chain, is_int, is_list, is_pcrs, is_text, is_text_map, shaped
 from gateway.codec.frames import MAX_CHALLENGE
 from gateway.codec.pack import pack, unpack
@@ -44,6 +45,7 @@ _EVIDENCE = {
     "event_log": is_bytes,
     "counters": is_list,
 }
+_WITH_KEY = _EVIDENCE | {"key": is_list}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +129,21 @@ class Counter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertifiedKey:
+    """A key in the TPM, certified by the attestation key. public: TPMT_PUBLIC."""
+
+    public: bytes
+    attest: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """The answer to a challenge. Nothing of it holds before verify_evidence.
 
     pcrs: the SHA-256 bank. chain: certificates in DER, the attestation key's first. event_log: as the firmware wrote
-    it, b"" where there is none. counters: certified with the same qualifying data as the quote.
+    it, b"" where there is none. counters, key: certified with the same qualifying data as the quote. key: the one for
+    which a certificate is asked, where it is in the TPM.
     """
 
     claims: bytes
@@ -141,9 +153,11 @@ class Evidence:
     chain: tuple[bytes, ...]
     event_log: bytes = b""
     counters: tuple[Counter, ...] = ()
+    key: CertifiedKey | None = None
 
     def pack(self) -> bytes:
         """Return its bytes."""
+        key = {} if self.key is None else {"key": [self.key.public, self.key.attest, self.key.signature]}
         return pack(
             {
                 "v": 1,
@@ -155,6 +169,7 @@ class Evidence:
                 "event_log": self.event_log,
                 "counters": [[one.public, one.attest, one.signature] for one in self.counters],
             }
+            | key
         )
 
     @classmethod
@@ -162,19 +177,28 @@ class Evidence:
         """Return the evidence in these bytes, unverified. Raises TrustError for anything malformed."""
         if len(packed) > MAX_EVIDENCE:
             raise TrustError(f"evidence: got {len(packed)} bytes, want at most {MAX_EVIDENCE}")
-        said = shaped(unpack(packed), _EVIDENCE, "evidence", doc=_DOC)
+        found: Any = unpack(packed)
+        is_longer = type(found) is dict and "key" in found
+        said = shaped(found, _WITH_KEY if is_longer else _EVIDENCE, "evidence", doc=_DOC)
         if said.pop("v") != 1:
             raise TrustError("evidence: v: want 1")
         if not is_pcrs(said["pcrs"]) or not is_chain(said["chain"]) or not _are_counters(said["counters"]):
             raise TrustError("evidence: pcrs, chain or counters do not fit docs/wire.md")
         said["pcrs"], said["chain"] = dict(said["pcrs"]), tuple(said["chain"])
         said["counters"] = tuple(Counter(public=p, attest=a, signature=s) for p, a, s in said["counters"])
+        if is_longer:
+            if not _is_certified(said["key"]):
+                raise TrustError("evidence: key does not fit docs/wire.md")
+            said["key"] = CertifiedKey(**dict(zip(("public", "attest", "signature"), said["key"], strict=True)))
         return cls(**said)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedEvidence:
-    """Evidence whose quote holds: by this device, for this nonce. What its PCRs mean is the appraisal's business."""
+    """Evidence whose quote holds: by this device, for this nonce. What its PCRs mean is the appraisal's business.
+
+    key: made in the device's TPM, and never let out of it; None where the evidence is not about one.
+    """
 
     claims: Claims
     device: Device
@@ -183,6 +207,7 @@ class VerifiedEvidence:
     restart_count: int
     clock_ms: int
     evidence: Evidence
+    key: Public | None = None
 
 
 def qualifying(nonce: bytes, claims: bytes) -> bytes:
@@ -190,14 +215,33 @@ def qualifying(nonce: bytes, claims: bytes) -> bytes:
     return hashlib.sha256(LABEL.encode() + b"\n" + nonce + hashlib.sha256(claims).digest()).digest()
 
 
+class OwnWordError(TrustError):
+    """Raised when evidence is wrong that the TPM of device `serial` has signed for this nonce: nobody else can have."""
+
+    def __init__(self, message: str, *, serial: str) -> None:
+        super().__init__(message)
+        self.serial = serial
+
+
 def verify_evidence(evidence: Evidence, anchors: Anchors, *, nonce: bytes, at_s: int) -> VerifiedEvidence:
-    """Return what evidence says, once its quote holds. Raises TrustError."""
-    device = verify_device_chain(evidence.chain, anchors, at_s=at_s)
+    """Return what evidence says, once its quote holds.
+
+    Raises TrustError; OwnWordError where the fault lies in what the quote covers, or in the quoting key's certificate:
+    all else in the evidence can be altered on its way.
+    """
+    device = named_device(evidence.chain, anchors)
     said = qualifying(nonce, evidence.claims)
     quoted = verify_quote(evidence.attest, evidence.signature, device.key, qualifying=said, pcrs=evidence.pcrs)
-    claims = Claims.unpack(evidence.claims)
+    try:
+        verify_device_chain(evidence.chain, anchors, at_s=at_s)
+        claims = Claims.unpack(evidence.claims)
+    except TrustError as e:
+        raise OwnWordError(str(e), serial=device.serial) from e
     if claims.nonce != nonce:
-        raise TrustError("evidence: the claims answer another challenge")
+        raise OwnWordError("evidence: the claims answer another challenge", serial=device.serial)
+    key = None
+    if (one := evidence.key) is not None:
+        key = verify_certify(one.attest, one.signature, device.key, qualifying=said, public=one.public)
     return VerifiedEvidence(
         claims=claims,
         device=device,
@@ -206,12 +250,13 @@ def verify_evidence(evidence: Evidence, anchors: Anchors, *, nonce: bytes, at_s:
         restart_count=quoted.restart_count,
         clock_ms=quoted.clock_ms,
         evidence=evidence,
+        key=key,
     )
 
 
 def _are_counters(value: Any) -> bool:
-    return (
-        type(value) is list
-        and len(value) <= 8
-        and all(type(one) is list and [*map(type, one)] == [bytes] * 3 for one in value)
-    )
+    return type(value) is list and len(value) <= 8 and all(map(_is_certified, value))
+
+
+def _is_certified(value: Any) -> bool:
+    return type(value) is list and [*map(type, value)] == [bytes] * 3

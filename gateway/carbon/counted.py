@@ -67,15 +67,19 @@ class LineCounts:
         return next((one for one in self._within(fact.start_ns, fact.end_ns) if overlap(fact, one)), None)
 
     def between(self, start_ns: int, end_ns: int) -> Counted | None:
-        """Return the units from start_ns to end_ns, None where nobody counted any; pieces that meet sum exactly."""
+        """Return the units from start_ns to end_ns, None where nobody counted any; pieces that meet sum exactly.
+
+        Of several counts there, good or total is known only where each of them says it: else one would be less the
+        other, and that is no scrap.
+        """
         found = list(self._within(start_ns, end_ns))
         if not found:
             return None
         good = [_part(one, one.good, start_ns, end_ns) for one in found if one.good is not None]
         made = [_part(one, one.total, start_ns, end_ns) for one in found if one.total is not None]
         return Counted(
-            good=units_of(sum(good)) if good else None,
-            total=units_of(sum(made)) if made else None,
+            good=units_of(sum(good)) if len(good) == len(found) else None,
+            total=units_of(sum(made)) if len(made) == len(found) else None,
             whole=all(start_ns <= one.start_ns and one.end_ns <= end_ns for one in found),
         )
 

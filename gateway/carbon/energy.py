@@ -73,6 +73,7 @@ class Flag(enum.StrEnum):
     PLAN_MISMATCH = "plan_mismatch"
     NO_CALORIFIC = "no_calorific_value"
     BASIS_MISMATCH = "basis_mismatch"
+    UNITS_MIXED = "units_mixed"
 
 
 NO_FLAGS: frozenset[Flag] = frozenset()

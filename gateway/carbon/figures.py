@@ -4,7 +4,7 @@ A cell is one interval of a line's grid, [start, end). Its energy stands in one 
 its sums stand in one `LineFigure`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from gateway.carbon.energy import UNIT_PLACES, Flag
 from gateway.carbon.exact import ratio, shifted, times, total
 from gateway.carbon.setting import NO_SETTING, Setting
 
-CALC_VERSION = "2"
+CALC_VERSION = "3"
 """Raised whenever the same leaves would give another figure."""
 
 METHOD = "LB"
@@ -168,7 +168,8 @@ class Totals:
     co2e_g: the sum of the rows that have it; rows_without_co2e says how many do not.
     energy_mwh, co2e_g: of electricity that was measured. scope1_g: of fuels. modelled_mwh, modelled_g: of loads that
     no meter counts.
-    shared_co2e_g, shared_units: over the complete cells alone, so that their ratio compares like with like.
+    shared_co2e_g, shared_units: over the complete cells of one kind of unit alone (see per_unit), so that their ratio
+    compares like with like. units_mixed: whether others were left out.
     """
 
     cells: int
@@ -183,6 +184,7 @@ class Totals:
     units_total: Decimal
     shared_co2e_g: Decimal
     shared_units: Decimal
+    units_mixed: bool = False
     scope1_g: Decimal = Decimal(0)
     modelled_mwh: int = 0
     modelled_g: Decimal = Decimal(0)
@@ -194,6 +196,7 @@ class Totals:
         lines = [cell.line for cell in held]
         rows = [row for cell in held for row in cell.figures]
         complete = [line for line in lines if line.complete]
+        shared = per_unit(complete)
         return cls(
             cells=len(lines),
             complete_cells=len(complete),
@@ -205,8 +208,9 @@ class Totals:
             co2e_g=total(row.co2e_g for row in rows if row.in_line_sum and row.co2e_g is not None),
             units_good=total(line.units_good for line in lines if line.units_good is not None),
             units_total=total(line.units_total for line in lines if line.units_total is not None),
-            shared_co2e_g=total(line.co2e_g for line in complete if line.co2e_g is not None),
-            shared_units=total(line.units for line in complete if line.units is not None),
+            shared_co2e_g=total(line.co2e_g for line in shared if line.co2e_g is not None),
+            shared_units=total(line.units for line in shared if line.units is not None),
+            units_mixed=len(shared) < len(complete),
             scope1_g=total(row.co2e_g for row in rows if row.scope == SCOPE_1 and row.co2e_g is not None),
             modelled_mwh=sum(row.energy_mwh or 0 for row in rows if row.kind == MODELLED),
             modelled_g=total(row.co2e_g for row in rows if row.kind == MODELLED and row.co2e_g is not None),
@@ -221,6 +225,11 @@ class Totals:
     def coverage_pct(self) -> Decimal:
         """How many of the meters' cells have energy, in percent, to two places."""
         return _pct(self.meters_booked, self.meters)
+
+
+def per_unit(complete: Sequence[LineFigure]) -> Sequence[LineFigure]:
+    """Return the complete cells that enter a ratio: those that count good units, and where none does, all."""
+    return [line for line in complete if line.units_good is not None] or complete
 
 
 def units_of(thousandths: int) -> Decimal:

@@ -24,16 +24,16 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @click.option("--open", "only_open", is_flag=True, help="Only those that are open.")
 @_JSON
 def alerts(file: Path, *, only_open: bool, as_json: bool) -> None:
-    """Show the ledger's alerts, the newest first: the cause, then what changed; and what is learned anew.
+    """Show the ledger's alerts, the newest first: the cause, then what changed; and what is still learned.
 
     \b
     Example: wattseal alerts ledger.toml --open
     """  # noqa: D301 (click's mark for a block that is not wrapped)
     book = _book(file)
+    learning = _learning(file, book)
     found = [one for one in reversed(book.alerts.values()) if one.cleared_ns is None or not only_open]
     now_ns = time.time_ns()
     if as_json:
-        learning = [_learning_fields(one) for one in _learning(book)]
         click.echo(json.dumps({"alerts": [_fields(one) for one in found], "learning": learning}, ensure_ascii=False))
         return
     if not found:
@@ -41,8 +41,8 @@ def alerts(file: Path, *, only_open: bool, as_json: bool) -> None:
         click.echo(f"No alerts{' are open' if only_open else ''}. {learned} baselines are learned.")
     for alert in found:
         click.echo(_said(alert, now_ns))
-    for alert in _learning(book):
-        click.echo(_learning_said(alert))
+    for one in learning:
+        click.echo(_learning_said(one))
 
 
 def _book(file: Path) -> "AlertBook":
@@ -72,22 +72,32 @@ def _said(alert: "Alert", now_ns: int) -> str:
     return "\n".join(lines)
 
 
-def _learning(book: "AlertBook") -> "list[Alert]":
-    """Return the accepted alerts whose baseline is learned anew."""
-    return [alert for found in book.learning.values() for alert in found.values()]
+def _learning(file: Path, book: "AlertBook") -> list[dict[str, Any]]:
+    """Return what is learned, as the running ledger wrote it; where an alert was accepted, since when, and which."""
+    from gateway.app.learning import read
+
+    anew = {(*line, *key): alert for line, found in book.learning.items() for key, alert in found.items()}
+    rows = {tuple(row[name] for name in _OF): row for row in read(load_ledger(file).ledger.state)}
+    rows |= {of: dict(zip(_OF, of, strict=True)) for of in anew if of not in rows}
+    return [
+        {**row, "since": alert and alert.cleared_ns, "alert": alert and alert.id}
+        for row, alert in ((row, anew.get(of)) for of, row in rows.items())
+    ]
 
 
-def _learning_said(alert: "Alert") -> str:
+_OF = ("gateway", "line", "product", "recipe")
+
+
+def _learning_said(row: dict[str, Any]) -> str:
     from gateway.carbon.exact import utc
 
-    of = ", ".join(f"{what} {name}" for what, name in (("product", alert.product), ("recipe", alert.recipe)) if name)
-    where = f"{alert.gateway}/{alert.line}" + (f", {of}" if of else "")
-    return f"{where}: learning since {utc(alert.cleared_ns or 0)}, when {alert.id} was accepted"
-
-
-def _learning_fields(alert: "Alert") -> dict[str, Any]:
-    fields = {"gateway": alert.gateway, "line": alert.line, "product": alert.product, "recipe": alert.recipe}
-    return {**fields, "since": alert.cleared_ns, "alert": alert.id}
+    of = ", ".join(f"{what} {row[what]}" for what in ("product", "recipe") if row[what])
+    said = f"{row['gateway']}/{row['line']}" + (f", {of}" if of else "") + ": learning"
+    if row["alert"]:
+        said += f" since {utc(row['since'])}, when {row['alert']} was accepted"
+    if "shifts" in row:
+        said += f", {row['shifts']} of {row['wanted']} clean shifts so far: {row['why']}"
+    return said
 
 
 def _fields(alert: "Alert") -> dict[str, Any]:

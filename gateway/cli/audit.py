@@ -12,8 +12,11 @@ from gateway.app.load import load_ledger
 from gateway.errors import ConfigError, TrustError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.carbon.audit.compute import Alone
     from gateway.carbon.audit.devices import DeviceVerdict
-    from gateway.carbon.audit.verify import Verdict
+    from gateway.carbon.audit.verdict import Verdict
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
@@ -163,8 +166,10 @@ def _fields(verdict: "Verdict") -> dict[str, Any]:
                 "energy_kwh": _kwh(line.totals.energy_mwh),
                 "co2e_kg": str(line.totals.co2e_g / 1000),
                 "kg_per_unit": None if line.totals.kg_per_unit is None else str(line.totals.kg_per_unit),
+                "units_mixed": line.totals.units_mixed,
                 "settled": line.settled,
                 "quarantined": dict(line.quarantined),
+                "alone": [asdict(one) for one in line.alone],
             }
             for line in verdict.lines
         ],
@@ -182,6 +187,7 @@ def _said(path: Path, verdict: "Verdict") -> str:
     for line in verdict.lines:
         totals = line.totals
         per_unit = "" if totals.kg_per_unit is None else f", {totals.kg_per_unit} kg per unit"
+        per_unit += " (units_mixed: of the intervals that count good units)" if totals.units_mixed else ""
         said.append(
             f"  line {line.gateway}/{line.line}: {line.intervals} intervals, {_kwh(totals.energy_mwh)} kWh, "
             f"{totals.co2e_g / 1000:.3f} kg CO2e{per_unit}" + ("" if line.settled else " (its end may still change)")
@@ -189,6 +195,7 @@ def _said(path: Path, verdict: "Verdict") -> str:
         said.extend(
             f"    {count} intervals in quarantine, in no figure: {why}" for why, count in line.quarantined.items()
         )
+        said += _alone(line.alone)
     said += _judged(verdict)
     said.append(f"  {verdict.rows} rows computed again, {verdict.leaves} leaves proven, {verdict.files} files")
     for log in (verdict.ledger, *verdict.gateways):
@@ -206,17 +213,30 @@ def _said(path: Path, verdict: "Verdict") -> str:
     return "\n".join(said)
 
 
+def _alone(ranges: "Sequence[Alone]") -> list[str]:
+    """Return what rests on the ledger's word alone: ranges that count one by one, the others in sum."""
+    said = [
+        f"    {one.leaves} intervals count as UNATTESTED, leaves {one.first} to {one.last}: BY THE LEDGER'S WORD ALONE"
+        for one in ranges
+        if one.state == "UNATTESTED"
+    ]
+    for state in sorted({one.state for one in ranges} - {"UNATTESTED"}):
+        counts = [one.leaves for one in ranges if one.state == state]
+        said.append(
+            f"    {state} by the ledger's word alone: {len(counts)} ranges, {sum(counts)} intervals, in no figure"
+        )
+    return said
+
+
 def _judged(verdict: "Verdict") -> list[str]:
     """Return what the ledger held of attested gateways, and what officers decided."""
-    quiet = {log.origin for log in verdict.gateways} - {*verdict.unattested}
-    quiet -= {f"wattseal/{one.gateway}" for one in verdict.standings}
-    said = [f"  NO STATE of {one} is shown: no verifier's result stands behind its leaves." for one in sorted(quiet)]
+    said = []
     for one in verdict.standings:
         by = "checked" if one.checked else "NOT CHECKED: give the verifier's key with --trust"
         reason = f", {one.reason}" if one.reason else ""
         said.append(
             f"  {one.gateway} is {one.state}{reason}, as far as this shows; {one.results} good results of its verifier "
-            f"({by})"
+            f"and {one.bad} others ({by})"
         )
     for decided in verdict.decisions:
         by = "checked" if decided.checked else "NOT CHECKED: give the officer's key with --trust"

@@ -100,12 +100,15 @@ def _emptied(out: Path, *, force: bool) -> Path:
 
 
 def _told(folder: Path) -> dict[str, Any]:
-    """Tell the story in plant time; return what the summary says of it."""
+    """Tell the story in plant time, with the report of its shift; return what the summary says of it."""
+    from gateway.app.reporting import ReportWish, make_report
     from gateway.app.story import run_story, told
+    from gateway.cli.report import print_brief
 
     click.echo("replaying 32 h of the factory in plant time ...", err=True)
     story = asyncio.run(run_story(folder / "story"))
-    click.echo("\n".join(told(story)), err=True)
+    click.echo("\n".join([*told(story), "The shift's report:"]), err=True)
+    print_brief(make_report(load_ledger(folder / "story" / "ledger.toml"), ReportWish(shift=story["shift"])))
     return {"story": story}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gateway.app.load import load_ledger
+from gateway.cli.audit import instant
 
 _MAIN = ("energy_kwh", "co2e_kg", "units_good", "kg_per_unit", "oee", "coverage_pct", "factor_state", "state")
 _MARKET = ("market_co2e_kg", "market_method", "market_state", "market_matched")
@@ -16,18 +17,34 @@ _MARKET = ("market_co2e_kg", "market_method", "market_state", "market_matched")
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("record")
+@click.option("--line", help="A row's line, as NAME or GATEWAY/NAME: no other is searched.")
+@click.option("--at", "at_ns", callback=instant, help="A row's interval_start_utc: no other time is searched.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
-def explain(file: Path, record: str, *, as_json: bool) -> int:
+def explain(file: Path, record: str, *, line: str | None, at_ns: int | None, as_json: bool) -> int:
     """Show how a figure came about, computed again from the leaves; exit 1 where that gives another figure.
 
-    RECORD is the record_id of a row of an export, or the record of a statement.
+    RECORD is the record_id of a row of an export, or the record of a statement. A row's says nothing of where it
+    stands, so the rows are searched from the newest back; --at and --line spare that.
 
     \b
     Example: wattseal explain ledger.toml 0123456789abcdef0123456789abcdef
+             wattseal explain ledger.toml 0123456789abcdef0123456789abcdef --line filling --at 2026-11-21T06:00:00Z
     """  # noqa: D301 (click's mark for a block that is not wrapped)
+    from rich.console import Console
+    from rich.progress import Progress
+
     from gateway.app.explaining import explain_record
 
-    found = explain_record(load_ledger(file), record)
+    config, console = load_ledger(file), Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("searching, days", total=None)
+        found = explain_record(
+            config,
+            record,
+            line=line,
+            at_ns=at_ns,
+            tell=lambda done, days: progress.update(bar, completed=done, total=days),
+        )
     if as_json:
         click.echo(json.dumps(found))
     else:

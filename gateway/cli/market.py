@@ -109,14 +109,28 @@ def shift_load(file: Path, *, zone: str, energy_mwh: int, now_ns: int, then_ns: 
         "from": utc(now_ns),
         "to": utc(then_ns),
         "change_kg": text(shifted(found.change_g, -3)),
-        "factor_versions": list(found.versions),
+        "factors": [
+            {
+                "start": utc(one.start_ns),
+                "end": utc(one.end_ns),
+                "g_per_kwh": text(one.g_per_kwh),
+                "state": str(one.state),
+                "source": one.source,
+                "version": one.version,
+            }
+            for one in (found.now, found.then)
+        ],
     }
     if as_json:
         click.echo(json.dumps(row))
         return
     change = f"{shifted(found.change_g, -3):+f}"
     click.echo(f"{zone}: {row['kwh']} kWh at {row['to']} instead of {row['from']}: {change} kg CO2e ({_LABEL})")
-    click.echo(f"  by marginal factors, versions {found.versions[0][:12]} and {found.versions[1][:12]}")
+    for one in (found.now, found.then):
+        click.echo(
+            f"  {utc(one.start_ns)} to {utc(one.end_ns)}: {text(one.g_per_kwh)} g/kWh, {one.state}, "
+            f"of {one.source}, version {one.version[:12]}"
+        )
 
 
 COMMANDS = (instruments, shift_load)

@@ -59,7 +59,7 @@ def report(
     if as_json:
         click.echo(json.dumps(found))
         return
-    console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
     if not found["rows"]:
         console.print(f"{file}: no interval of that time yet")
         _print_quarantined(console, found["quarantined"])
@@ -69,7 +69,20 @@ def report(
         _print_bars(console, found["rows"], kind, title)
     _print_restated(console, found["rows"], file)
     _print_quarantined(console, found["quarantined"])
-    for alert in found["alerts"]:
+    _print_alerts(console, found["alerts"])
+
+
+def print_brief(found: Mapping[str, Any]) -> None:
+    """Print a report's rows and alerts alone, to stderr."""
+    from rich.console import Console
+
+    console = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE)
+    _print_rows(console, found)
+    _print_alerts(console, found["alerts"])
+
+
+def _print_alerts(console: "Console", alerts: Sequence[Mapping[str, Any]]) -> None:
+    for alert in alerts:
         console.print(f"\nAlert {alert['alert']}, {alert['line']}: {alert['cause']}", markup=False, soft_wrap=True)
         console.print(f"  since {alert['since']}: {alert['change']}", markup=False, soft_wrap=True)
 

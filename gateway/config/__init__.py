@@ -11,7 +11,7 @@ import msgspec
 
 from gateway.config.convert import convert, named, placed, section, shown, tables, toml
 from gateway.config.ledger import LedgerConfig, parse_ledger
-from gateway.config.lines import check_interpolated, line_of
+from gateway.config.lines import check_interpolated, check_shared, line_of
 from gateway.config.reports import check_nested, check_pairs, check_watched
 from gateway.config.sections import (
     AgentsSection,
@@ -91,6 +91,7 @@ def parse_gateway(text: str, *, name: str, folder: Path, template_text: Callable
     _check_periods(config, name)
     check_pairs(devices, templates, f"{name}: devices")
     lines = named(found.get("lines", {}), LineSection, f"{name}: lines")
+    check_shared(lines, f"{name}: lines")
     return msgspec.structs.replace(
         config, lines={key: line_of(key, line, config, f"{name}: lines.{key}") for key, line in lines.items()}
     )
@@ -219,6 +220,11 @@ def _check_key(config: GatewayConfig, name: str) -> None:
         raise ConfigError(f"{name}: seal.key: got a key file beside [attest], want one of the two")
     if config.attest is not None and len(set(config.attest.pcrs)) != len(config.attest.pcrs):
         raise ConfigError(f"{name}: attest.pcrs: got {[*config.attest.pcrs]}, want each once")
+    if config.attest is None and config.forward.key_in != "file":
+        raise ConfigError(
+            f"{name}: forward.key_in: got {config.forward.key_in} without [attest], want that section: a certificate "
+            "is issued for what a TPM vouches for"
+        )
 
 
 def _check_periods(config: GatewayConfig, name: str) -> None:

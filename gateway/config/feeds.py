@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from gateway.config.plan.scopes import Exact, exact
 from gateway.config.values import Section, Text
 from gateway.errors import ConfigError
 
@@ -35,7 +37,7 @@ class FeedSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     zone: ours, as lines name it. region: the provider's own name for it; "" for the zone's. url: of its API.
     type: None for what the provider has, lifecycle where it has both. credentials: a file with mode 0600; without it
-    the environment.
+    the environment. uncertainty_pct: half of the 95 % interval of its values, as the operator knows it.
     """
 
     provider: Literal["electricitymaps", "watttime", "neso", "entsoe"]
@@ -46,6 +48,12 @@ class FeedSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     signal: Literal["average", "marginal"] = "average"
     type: Literal["lifecycle", "direct"] | None = None
     credentials: Path | None = None
+    uncertainty_pct: Exact | None = None
+
+    @property
+    def uncertainty(self) -> Decimal | None:
+        """The uncertainty of its factors."""
+        return None if self.uncertainty_pct is None else exact(self.uncertainty_pct)
 
     @property
     def asked_region(self) -> str:

@@ -17,14 +17,15 @@ from gateway.errors import ConfigError
 class LedgerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[ledger]`: who the ledger is, its folder, its key, its static factors.
 
-    tables: of annual factors that come with the program. plan: carbon.toml, if there is one. grid_settings:
-    grid-settings.json, if there may be one.
+    fuel_factors: fuels.toml, the operator's own factors of fuels, if there is one. tables: of annual factors that come
+    with the program. plan: carbon.toml, if there is one. grid_settings: grid-settings.json, if there may be one.
     """
 
     name: Name
     state: Path = Path("ledger")
     key: Path
     factors: Path
+    fuel_factors: Path | None = None
     tables: tuple[str, ...] = ()
     plan: Path | None = None
     grid_settings: Path | None = None
@@ -84,7 +85,9 @@ def parse_ledger(text: str, *, name: str, folder: Path) -> LedgerConfig:
     check_feeds(feeds, f"{name}: feeds")
     return LedgerConfig(
         ledger=placed(
-            section(found, "ledger", LedgerSection, name), folder, "state", "key", "factors", "plan", "grid_settings"
+            section(found, "ledger", LedgerSection, name),
+            folder,
+            *("state", "key", "factors", "fuel_factors", "plan", "grid_settings"),
         ),
         broker=placed(section(found, "broker", BrokerSection, name), folder, "ca", "cert", "key"),
         gateways={key: placed(keys, folder, "key") for key, keys in gateways.items()},

@@ -1,5 +1,6 @@
 """`[lines.<name>]` to a line's schema: its counters, and what says what it is making."""
 
+from collections.abc import Mapping
 from decimal import Context, Decimal, Inexact
 
 from gateway.config.sections import GatewayConfig, IntervalSection, LineSection
@@ -26,6 +27,18 @@ def line_of(key: str, section: LineSection, config: GatewayConfig, where: str) -
         columns=tuple(_column(point, role, f"{where}.{role}", config) for point, role in roles),
         context=tuple(_context(point, what, f"{where}.{what}", config) for what, point in told),
     )
+
+
+def check_shared(lines: Mapping[str, LineSection], where: str) -> None:
+    """Refuse a meter that two lines book, each whole. Raises ConfigError."""
+    booked: dict[str, str] = {}
+    for name, line in lines.items():
+        for point in (*line.energy, *line.fuel):
+            if (other := booked.setdefault(point, name)) != name:
+                raise ConfigError(
+                    f"{where}.{name}: got {point!r}, which lines.{other} books already, want each meter in one line, "
+                    "or it would count twice; what several lines share is a line of its own"
+                )
 
 
 _EXACT = Context(prec=60, traps=[Inexact])  # 20 digits of a modulus times 28 of a scale

@@ -44,6 +44,7 @@ class SealSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     key: the log's key as a file, where no [attest] says which TPM vouches for keys in memory.
     budget_mb: leaf bodies on disk, at most. keep_mb: how much of what has a receipt is kept all the same.
     agents: a folder with each agent's key, <id>.key.
+    clock_error_s, clock_holdover_h: beyond them our clock is suspect: off by so much, or so long not synchronised.
     """
 
     key: Path | None = None
@@ -53,6 +54,8 @@ class SealSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     checkpoint_s: Seconds = 1.0
     full: Literal["drop-readings", "refuse"] = "drop-readings"
     agents: Path | None = None
+    clock_error_s: Annotated[float, Meta(gt=0, le=16)] = 5.0
+    clock_holdover_h: Annotated[float, Meta(ge=0, le=8784)] = 24.0
 
 
 class BrokerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,8 +71,8 @@ class BrokerSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class ForwardSection(BrokerSection, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[forward]`: key_in: where our client key is held.
 
-    file: in `key`. tpm: `key` is a TSS2 PRIVATE KEY, which OpenSSL's provider tpm2 reads. memory: in this process
-    alone; `cert` and `key` are then the bootstrap identity, which may ask for a certificate and nothing else.
+    file: in `key`. tpm: in the TPM, which OpenSSL's provider tpm2 has sign. memory: in this process alone. In the last
+    two `cert` and `key` are the bootstrap identity, which may ask for a certificate and nothing else.
     """
 
     key_in: Literal["file", "tpm", "memory"] = "file"

@@ -124,6 +124,7 @@ def conf_text(
     ca, cert, key, crl, acl = words
     most = MAX_FRAME if for_agents else MAX_LOG_MESSAGE
     tls = "tlsv1.2" if for_agents else "tlsv1.3"
+    limit = "max_connections 1024\n" if for_agents else ""  # a fleet may be larger: what counts are open files
     return (
         f"# Only this listener, only TLS from {tls[4:]}, only clients with a certificate of this authority.\n"
         "per_listener_settings false\n"
@@ -137,7 +138,7 @@ def conf_text(
         "use_identity_as_username true\n"
         "# Or a client could throw another one out by taking its client id.\n"
         "use_username_as_clientid true\n"
-        "max_connections 1024\n"
+        f"{limit}"
         "\n"
         f"user {user}\n"
         "allow_anonymous false\n"

@@ -7,6 +7,8 @@ from typing import Any
 
 from gateway.errors import ConfigError
 
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
@@ -51,6 +53,15 @@ def tls_context(endpoint: Endpoint) -> Context:
 
 def _no_password() -> str:
     raise ssl.SSLError("the key is encrypted")  # or OpenSSL would ask at the terminal, for ever
+
+
+def certificate_of(file: Path) -> bytes:
+    """Return the first certificate of a PEM file, in DER. Raises ConfigError."""
+    try:
+        text = file.read_text("ascii")
+        return ssl.PEM_cert_to_DER_cert(text[text.index(_BEGIN) : text.index(_END) + len(_END)])
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"{file}: got no certificate that can be read, want one in PEM: {e}") from e
 
 
 def prove_key(cert: Path, key: Path) -> None:

@@ -42,7 +42,7 @@ class Context:
         self.live = 0
         self.tcti = tcti
         self._is_closed = False
-        self._is_lost = False
+        self._is_lost = self._is_open = False
         self._open()
 
     def _open(self) -> None:
@@ -55,6 +55,7 @@ class Context:
         except TSS2_Exception as e:
             self._transport.close()
             raise narrowed(e, self.tcti) from e
+        self._is_open = True
 
     def close(self) -> None:
         """Let go of the TPM. Raises RuntimeError when something of ours is still in it: a bug."""
@@ -64,7 +65,8 @@ class Context:
             raise RuntimeError(f"TPM: {self.live} handles were left open")
 
     def _shut(self) -> None:
-        if not self.api.is_closed():
+        if self._is_open:
+            self._is_open = False
             self.api.close()
             self._transport.close()
 

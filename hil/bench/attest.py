@@ -147,7 +147,10 @@ def fleet_lines(name: str, figures: Mapping[str, Any]) -> Iterator[str]:
     """Yield the case as text."""
     yield f"{name}: {figures['about']}"
     used, alone = figures["verifier"], figures["alone"]
-    yield f"  {figures['gateways']:,} gateways in {figures['seconds']:.1f} s: {figures['gateways_per_s']:,.0f} a second"
+    yield (
+        f"  {figures['gateways']:,} gateways over {figures['connections']} connections in {figures['seconds']:.1f} s: "
+        f"{figures['gateways_per_s']:,.0f} a second"
+    )
     yield (
         f"  verifier: {used['cpu_ms_per_gateway']:.2f} ms of CPU a gateway; of a known one without MQTT "
         f"{alone['cpu_ms_per_gateway']:.2f} ms, {alone['gateways_per_cpu_s']:,.0f} a CPU s; {used['rss_mb']:.0f} MB"

@@ -1,13 +1,11 @@
-"""The case `attest-fleet`: a fleet that connects at once, attested by one verifier process through a real broker.
+"""The case `attest-fleet`: a fleet that greets at once, attested by one verifier process through a real broker.
 
-The devices are in software, and share one connection to the broker: what is measured is the verifier, not them.
+The devices are in software, and share some connections to the broker: what is measured is the verifier, not them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import logging
 import os
 import signal
@@ -15,7 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -25,28 +23,25 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.app.broker import running_broker
 from gateway.app.metrics import read_metrics
-from gateway.attest.ear import verify_result
-from gateway.attest.evidence import Challenge, read_challenge
 from gateway.errors import GatewayError
-from gateway.north.mqtt import Link, challenge_topic, evidence_topic, gateway_of, result_topic
+from gateway.north.mqtt import Link, challenge_topic, evidence_topic
 from gateway.north.pki import make_dev_ca
 from gateway.north.tls import Endpoint
 from gateway.tlog.note import Signer, Verifier
+from hil.bench.fleet import LEDGER, VERIFIER, Fleet
 from hil.bench.usage import Usage, Watch, usage_of
 from hil.plant.soft_tpm import MODEL, SoftAuthority, SoftDevice
 from provisioning.verifier.desk import Clocks, Desk
 from provisioning.verifier.store import Store
 from provisioning.verifier.trust import TrustFiles
 
-VERIFIER, LEDGER, FLEET = "desk", "ledger", "fleet"
 PERIOD_S: Final = 300
 _QUICK_S: Final = 2.0
 _WITHIN_S: Final = 300.0
 _READY_S: Final = 30.0
-_AT_ONCE: Final = 200
+_CONNECTIONS: Final = 200
+_LEAST_EACH: Final = 10
 _ALONE: Final = 1000
-_ONE_IN: Final = 100
-_ABOUT: Final = {"version": "bench", "tls": "file"}
 
 _TOML = """\
 [verifier]
@@ -80,62 +75,12 @@ FLEETS: Final = {
     for case in (
         FleetCase(
             name="attest-fleet",
-            about="10,000 gateways connect at once and are attested by one verifier, through Mosquitto",
+            about="10,000 gateways greet at once and are attested by one verifier, through Mosquitto",
             gateways=10_000,
             quick=300,
         ),
     )
 }
-
-
-@dataclass
-class Fleet:
-    """The devices, and what the ledger has heard of them. statuses: of the newest result, by gateway."""
-
-    devices: Mapping[str, SoftDevice]
-    keys: Mapping[str, str]
-    verifier: Verifier
-    statuses: dict[str, str] = field(default_factory=dict)
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def answer(self, gateway: str, note: bytes) -> bytes:
-        """Return a gateway's evidence for a challenge."""
-        challenge: Challenge = read_challenge(note, verifier=self.verifier, gateway=gateway)
-        device = self.devices[gateway]
-        device.clock_ms += 1
-        return device.evidence(challenge, epoch=1, key=self.keys[gateway], log_size=100, about=_ABOUT)
-
-    async def attest(self, link: Link) -> None:
-        """Answer all challenges, many at a time."""
-        await link.subscribe(challenge_topic("+"))
-        room = asyncio.Semaphore(_AT_ONCE)
-
-        async def send(gateway: str, note: bytes) -> None:
-            try:
-                await link.publish(evidence_topic(gateway), self.answer(gateway, note))
-            finally:
-                room.release()
-
-        async with asyncio.TaskGroup() as tasks:
-            async for arrived in link:
-                gateway = gateway_of(arrived.topic, "challenge")
-                if gateway is not None:
-                    await room.acquire()
-                    tasks.create_task(send(gateway, arrived.payload))
-
-    async def hear(self, link: Link) -> None:
-        """Be the ledger: read each result; of one in a hundred, verify the signature."""
-        await link.subscribe(result_topic("+"))
-        ledger, issuer, number = f"wattseal-ledger/{LEDGER}", f"wattseal-verifier/{VERIFIER}", 0
-        async for arrived in link:
-            token, now_s = arrived.payload.decode(), int(time.time())
-            if number % _ONE_IN == 0:
-                verify_result(token, issuer=issuer, audience=ledger, verifier=self.verifier, now_s=now_s)
-            said = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))["submods"]["wattseal"]
-            self.statuses[said["wattseal.gateway"]] = said["ear.status"]
-            number += 1
-            if len(self.statuses) == len(self.devices):
-                self.done.set()
 
 
 async def measure_fleet(case: FleetCase, *, seconds: float) -> dict[str, Any]:
@@ -147,11 +92,18 @@ async def measure_fleet(case: FleetCase, *, seconds: float) -> dict[str, Any]:
     with TemporaryDirectory(prefix="wattseal-bench-") as name:
         folder = Path(name)
         names = [f"gw{number}" for number in range(count)]
-        make_dev_ca(folder / "pki", gateways=[FLEET], ledger=LEDGER, verifier=VERIFIER, hosts=["127.0.0.1"])
+        shares = _shares(names)
+        make_dev_ca(folder / "pki", gateways=[*shares], ledger=LEDGER, verifier=VERIFIER, hosts=["127.0.0.1"])
         fleet = _made(folder, names)
         alone = _alone(folder, fleet, names[:_ALONE])
-        found = await _through_the_broker(folder, fleet)
-    return {"about": case.about, "gateways": count, **found, "alone": alone}
+        found = await _through_the_broker(folder, fleet, shares)
+    return {"about": case.about, "gateways": count, "connections": len(shares), **found, "alone": alone}
+
+
+def _shares(names: list[str]) -> dict[str, list[str]]:
+    """Return which gateways share which connection, by its user."""
+    count = max(1, min(_CONNECTIONS, len(names) // _LEAST_EACH))
+    return {f"fleet{number}": names[number::count] for number in range(count)}
 
 
 def _made(folder: Path, names: list[str]) -> Fleet:
@@ -205,26 +157,24 @@ def _timed(watch: Watch, ask: Callable[[], list[tuple[str, bytes]]]) -> list[tup
         return ask()
 
 
-async def _through_the_broker(folder: Path, fleet: Fleet) -> dict[str, Any]:
-    """Let all gateways connect at once; return what it took until the ledger had a result of each."""
+async def _through_the_broker(folder: Path, fleet: Fleet, shares: Mapping[str, list[str]]) -> dict[str, Any]:
+    """Let all gateways greet at once; return what it took until the ledger had a result of each."""
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(
             running_broker(folder / "broker", pki=folder / "pki", ledger=LEDGER, verifier=VERIFIER)
         )
-        await _admit(folder / "broker" / "mosquitto.acl", broker.pid)
-        links = [await stack.enter_async_context(_link(folder, name, broker.port)) for name in (FLEET, LEDGER)]
-        tasks = [
-            asyncio.create_task(fleet.attest(links[0]), name="bench.fleet"),
-            asyncio.create_task(fleet.hear(links[1]), name="bench.ledger"),
-        ]
+        await _admit(folder / "broker" / "mosquitto.acl", broker.pid, [*shares])
+        opened = [stack.enter_async_context(_link(folder, name, broker.port)) for name in (LEDGER, *shares)]
+        ledger, *links = await asyncio.gather(*opened)
+        await asyncio.gather(*(_listen(link, share) for link, share in zip(links, shares.values(), strict=True)))
+        tasks = [asyncio.create_task(fleet.attest(link), name="bench.fleet") for link in links]
+        tasks.append(asyncio.create_task(fleet.hear(ledger), name="bench.ledger"))
         try:
             await asyncio.sleep(0.5)
             _write_config(folder, [*fleet.devices], port=broker.port)
             pid = await stack.enter_async_context(_running_verifier(folder))
             before, began = usage_of(pid), time.monotonic()
-            for first in range(0, len(fleet.devices), _AT_ONCE):
-                names = [*fleet.devices][first : first + _AT_ONCE]
-                await asyncio.gather(*(links[0].publish(evidence_topic(name), b"") for name in names))
+            await asyncio.gather(*(_greet(link, share) for link, share in zip(links, shares.values(), strict=True)))
             tasks.append(asyncio.create_task(_done(fleet), name="bench.done"))
             await asyncio.wait(tasks, timeout=_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
             seconds, after = time.monotonic() - began, usage_of(pid)
@@ -234,6 +184,16 @@ async def _through_the_broker(folder: Path, fleet: Fleet) -> dict[str, Any]:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
     return _found(fleet, seconds, before, after, metrics)
+
+
+async def _listen(link: Link, gateways: list[str]) -> None:
+    for gateway in gateways:
+        await link.subscribe(challenge_topic(gateway))
+
+
+async def _greet(link: Link, gateways: list[str]) -> None:
+    for gateway in gateways:
+        await link.publish(evidence_topic(gateway), b"")
 
 
 async def _done(fleet: Fleet) -> None:
@@ -256,10 +216,10 @@ def _found(fleet: Fleet, seconds: float, before: Usage, after: Usage, metrics: M
     }
 
 
-async def _admit(acl: Path, broker_pid: int) -> None:
-    """Let the fleet speak for all gateways: one client in the place of thousands."""
-    more = f"\nuser {FLEET}\ntopic read wattseal/v1/+/challenge\ntopic write wattseal/v1/+/evidence\n"
-    acl.write_text(acl.read_text() + more)
+async def _admit(acl: Path, broker_pid: int, users: list[str]) -> None:
+    """Let each of these speak for any gateway: some clients in the place of thousands."""
+    topics = "topic read wattseal/v1/+/challenge\ntopic write wattseal/v1/+/evidence\n"
+    acl.write_text(acl.read_text() + "".join(f"\nuser {user}\n{topics}" for user in users))
     os.kill(broker_pid, signal.SIGHUP)
     await asyncio.sleep(0.2)
 

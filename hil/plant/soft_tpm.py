@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from gateway.attest import epoch as epochs
 from gateway.attest import evidence as evidences
 from gateway.attest.chain import AK_EKU, Anchors
-from gateway.attest.evidence import Challenge, Claims, Counter, Evidence
+from gateway.attest.evidence import CertifiedKey, Challenge, Claims, Counter, Evidence
 from gateway.attest.names import device_name, hardware_module_name
 
 START = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -81,9 +81,10 @@ def authority_name(name: str) -> x509.Name:
 
 @dataclass(kw_only=True)
 class SoftAuthority:
-    """A device CA of two tiers. root, issuing: certificates."""
+    """A device CA of two tiers. root, issuing: certificates, which hold until `end`."""
 
     name: str = "soft device CA"
+    end: dt.datetime = CA_END
     root_key: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
     issuing_key: ec.EllipticCurvePrivateKey = field(default_factory=new_key)
     root: x509.Certificate = field(init=False)
@@ -153,7 +154,7 @@ class SoftAuthority:
     def _authority(
         self, name: x509.Name, key: ec.EllipticCurvePrivateKey, issuer: x509.Name, *, path_length: int
     ) -> x509.Certificate:
-        builder = self._builder(name, key.public_key(), issuer, START, CA_END)
+        builder = self._builder(name, key.public_key(), issuer, START, self.end)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         builder = builder.add_extension(usage("key_cert_sign", "crl_sign"), critical=True)
         return builder.sign(self.root_key, hashes.SHA256())
@@ -241,8 +242,12 @@ class SoftDevice:
         about: Mapping[str, str] | None = None,
         event_log: bytes = b"",
         counters: Mapping[int, int] | None = None,
+        public: bytes = b"",
     ) -> bytes:
-        """Return the packed evidence that answers a challenge. counters: value by NV index."""
+        """Return the packed evidence that answers a challenge.
+
+        counters: value by NV index. public: TPMT_PUBLIC of a key to certify.
+        """
         claims = Claims(
             gateway=self.gateway,
             nonce=challenge.nonce,
@@ -254,6 +259,7 @@ class SoftDevice:
         ).pack()
         said = evidences.qualifying(challenge.nonce, claims)
         attest, signature = self.quote(said)
+        vouched = self.certify(public, said)
         return Evidence(
             claims=claims,
             attest=attest,
@@ -262,6 +268,7 @@ class SoftDevice:
             chain=self.chain,
             event_log=event_log,
             counters=tuple(self.counter(index, value, said) for index, value in (counters or {}).items()),
+            key=CertifiedKey(public=public, attest=vouched[0], signature=vouched[1]) if public else None,
         ).pack()
 
 

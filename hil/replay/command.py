@@ -37,6 +37,7 @@ def main(given: Sequence[str]) -> int:
     )
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--seed", type=int, default=1, help="of the noise (1)")
+    parser.add_argument("--daily", action="store_true", help="let the grid's factor be another from hour to hour")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep logs and database there: an empty folder")
     options = parser.parse_args(given)
@@ -44,7 +45,8 @@ def main(given: Sequence[str]) -> int:
         parser.error(f"--keep: got {options.keep}, want an empty folder")
     with tempfile.TemporaryDirectory(prefix="replay-", dir=_fast_folder()) as folder:
         place = options.keep or Path(folder)
-        outcome = asyncio.run(replay(place, options.case, CASES[options.case], seed=options.seed, progress=_progress))
+        case, seed, daily = CASES[options.case], options.seed, options.daily
+        outcome = asyncio.run(replay(place, options.case, case, seed=seed, daily=daily, progress=_progress))
     print(_json(outcome) if options.json else "\n".join(said(outcome)))
     return 0
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
+from math import sin, tau
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ BEGIN_NS = 1_772_427_600 * NS
 SHIFT_NS = 8 * 3600 * NS
 FAULT_AFTER_NS = 2 * 3600 * NS
 LASTS_NS = 45 * MINUTE_NS
+_HOUR_NS = 3600 * NS
 _LEARNING_MINUTES = 20
 """While there is nothing to be alarmed about, so many minutes are handed over together."""
 
@@ -84,6 +87,7 @@ class Outcome:
 
     before, after, repaired: kg CO2e a unit, before the fault, while it lasted, and since the repair; None where
     nothing was counted. change_percent: from after to repaired. alert_delay_s: from the fault to the first alert.
+    shift: the newest one that is closed, with its statement.
     """
 
     case: str
@@ -97,17 +101,20 @@ class Outcome:
     causes: list[dict[str, Any]]
     avoided_kg: float | None
     alerts: int
+    shift: str
     statement: dict[str, str]
 
 
-def factors_of(case: Case, fault_ns: int, repair_ns: int) -> str:
-    """Return the factor file of a case."""
-    times = [0, fault_ns, repair_ns, 4_000_000_000 * NS]
-    values = [case.before, case.during, case.before]
-    return "\n".join(
-        _FACTOR.format(zone=ZONE, start=_utc(start), end=_utc(end), value=value)
-        for start, end, value in zip(times, times[1:], values, strict=False)
-    )
+def factors_of(case: Case, fault_ns: int, repair_ns: int, *, end_ns: int, daily: bool) -> str:
+    """Return the factor file of a case. daily: from hour to hour it is another, by up to 15 %."""
+    hours = range(BEGIN_NS, end_ns, _HOUR_NS) if daily else []
+    times = sorted({0, fault_ns, repair_ns, *hours, 4_000_000_000 * NS})
+    found = []
+    for start, end in pairwise(times):
+        curve = 1 + 0.15 * sin(tau * (start // _HOUR_NS) / 24) if daily else 1
+        value = float(case.during if fault_ns <= start < repair_ns else case.before) * curve
+        found.append(_FACTOR.format(zone=ZONE, start=_utc(start), end=_utc(end), value=f"{value:.7g}"))
+    return "\n".join(found)
 
 
 def _utc(t_ns: int) -> str:
@@ -115,15 +122,21 @@ def _utc(t_ns: int) -> str:
 
 
 async def replay(
-    folder: Path, name: str, case: Case, *, seed: int, progress: Callable[[float], None] = lambda _: None
+    folder: Path,
+    name: str,
+    case: Case,
+    *,
+    seed: int,
+    daily: bool = False,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> Outcome:
-    """Run a case in folder, which must be empty; return what came of it."""
+    """Run a case in folder, which must be empty; return what came of it. daily: see factors_of."""
     began_ns = BEGIN_NS + len(case.learn) * SHIFT_NS
     fault_ns, end_ns = began_ns + FAULT_AFTER_NS, began_ns + SHIFT_NS
     repair_ns = fault_ns + LASTS_NS
     time = PlantTime(BEGIN_NS)
     plant = Plant(seed=seed, clock=time.seconds)
-    files = {"factors.toml": factors_of(case, fault_ns, repair_ns), "carbon.toml": PLAN}
+    files = {"factors.toml": factors_of(case, fault_ns, repair_ns, end_ns=end_ns, daily=daily), "carbon.toml": PLAN}
     devices = plant_devices("127.0.0.1:1", period_s=1.0, speed=1, context=case.context)
     rig = Rig(folder, plant=plant, time=time, files=files, devices=devices)
     orders = {BEGIN_NS + place * SHIFT_NS: commands for place, commands in enumerate((*case.learn, case.start))}
@@ -169,6 +182,7 @@ def _outcome(rig: Rig, name: str, *, seed: int, began_ns: int, fault_ns: int, re
         causes=[] if first is None else [_cause(cause) for cause in first.causes],
         avoided_kg=next((round(alert.avoided_kg, 3) for alert in cleared if alert.avoided_kg is not None), None),
         alerts=len(raised),
+        shift=max(stated, default=""),
         statement=stated[max(stated)] if stated else {},
     )
 

@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from gateway.attest.chain import AK_EKU, hardware_module_name
-from gateway.attest.names import device_name
+from gateway.attest.chain import AK_EKU
+from gateway.attest.names import device_name, hardware_module_name
 from gateway.errors import ConfigError
 
 FOREVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)

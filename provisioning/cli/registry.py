@@ -59,7 +59,7 @@ def init(folder: Path, *, name: str, database: str) -> None:
 @click.option("--checkpoint", type=FILE, help="Write the newest checkpoint here, to be kept elsewhere.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def verify(folder: Path, *, since: Path | None, checkpoint: Path | None, as_json: bool) -> None:
-    """Check the log's every leaf and signature, and the database against it, row by row.
+    """Check the log's every leaf and signature, the database against it, row by row, and what each unit's TPM signed.
 
     \b
     Example: provision registrar verify --since last-week.checkpoint --checkpoint today.checkpoint
@@ -72,9 +72,11 @@ def verify(folder: Path, *, since: Path | None, checkpoint: Path | None, as_json
     if checkpoint is not None:
         write(checkpoint, held.checkpoint)
     if as_json:
-        click.echo(json.dumps({"units": held.units, "leaves": held.size, "log": place.signer.name}))
+        said = {"units": held.units, "golden_quotes": held.quotes, "leaves": held.size, "log": place.signer.name}
+        click.echo(json.dumps(said))
     else:
-        click.echo(f"{folder}: OK: {held.units} units, {held.size} leaves of {place.signer.name}, and the database")
+        what = f"{held.units} units, {held.quotes} with their golden quote, {held.size} leaves of {place.signer.name}"
+        click.echo(f"{folder}: OK: {what}, and the database")
 
 
 @registrar.command()

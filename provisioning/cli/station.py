@@ -131,14 +131,21 @@ def _enrol(station_: "Enrols", orders: "Iterator[Order]", *, count: int, jobs: i
     """Run the batch and say how it went; return the exit code."""
     from provisioning.station.batch import run_batch, summary
 
-    begun_s = time.monotonic()
-    with _progress(count, as_json=as_json) as (told, done):
-        outcomes = run_batch(station_, orders, jobs=jobs, told=told, done=done)
-    found = summary(outcomes, total_s=time.monotonic() - begun_s)
-    if as_json:
-        click.echo(json.dumps(found))
-    else:
-        click.echo("\n".join(_ending(outcomes, found["total_s"])))
+    outcomes: list[Outcome] = []
+    begun_s, is_whole = time.monotonic(), False
+    try:
+        with _progress(count, as_json=as_json) as (told, done):
+
+            def keep(outcome: "Outcome") -> None:
+                outcomes.append(outcome)
+                done(outcome)
+
+            run_batch(station_, orders, jobs=jobs, told=told, done=keep)
+        is_whole = True
+    finally:  # also of a batch that Ctrl-C or an error ends: what was done is done
+        found = summary(outcomes, total_s=time.monotonic() - begun_s, is_interrupted=not is_whole)
+        ending = [json.dumps(found)] if as_json else _ending(outcomes, found["total_s"], None if is_whole else count)
+        click.echo("\n".join(ending))
     return 1 if found["failed"] else 0
 
 
@@ -170,26 +177,39 @@ def _progress(count: int, *, as_json: bool) -> "Iterator[tuple[Told, Done]]":
 
         def end(outcome: "Outcome") -> None:
             bar.advance(task)
-            if not outcome.is_ok:
+            if not outcome.is_ok or outcome.ek_remarks or outcome.why:
                 bar.console.print(_said(outcome), markup=False, highlight=False)
 
         yield show, end
 
 
 def _said(outcome: "Outcome") -> str:
-    if outcome.is_old:
-        return f"{outcome.serial}: was enrolled before"
-    if outcome.is_ok:
-        return f"{outcome.serial}: enrolled in {outcome.seconds:.2f} s"
-    return f"{outcome.serial}: FAILED at {outcome.step}: {outcome.why}; {outcome.mend}"
+    if outcome.way is None:
+        return f"{outcome.serial}: FAILED at {outcome.step}: {outcome.why}; {outcome.mend}"
+    said = _WAYS[outcome.way].format(seconds=outcome.seconds, why=outcome.why)
+    return f"{outcome.serial}: {said}{''.join(f'; {remark}' for remark in outcome.ek_remarks)}"
 
 
-def _ending(outcomes: "Sequence[Outcome]", total_s: float) -> list[str]:
+_WAYS = {
+    "enrolled": "enrolled in {seconds:.2f} s",
+    "again": "was enrolled before, and got what it lacked again",
+    "renewed": "was enrolled before, and got its files again with a new IDevID; the old one is revoked",
+    "already": "was enrolled before",
+    "silent": "was enrolled before, and does not answer now ({why}): nothing is known of what it holds",
+}
+
+
+def _ending(outcomes: "Sequence[Outcome]", total_s: float, wanted: int | None) -> list[str]:
+    """Return the closing lines. wanted: how many units were asked for, of a batch that was interrupted."""
     failed = [one for one in outcomes if not one.is_ok]
-    lines = [f"{len(outcomes) - len(failed)} of {len(outcomes)} units are enrolled, in {total_s:.1f} s"]
+    many = len(outcomes) if wanted is None else wanted
+    start = "" if wanted is None else "interrupted: "
+    lines = [f"{start}{len(outcomes) - len(failed)} of {many} units are enrolled, in {total_s:.1f} s"]
     lines += [_said(one) for one in failed]
     if failed:
         lines.append("when that is mended, run the same command again: what is done is not done again")
+    elif wanted is not None:
+        lines.append("run the same command again: what is done is not done again")
     return lines
 
 

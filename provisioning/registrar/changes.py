@@ -19,7 +19,7 @@ from gateway.tlog.merkle import leaf_hash
 from gateway.tlog.note import Verifier
 from provisioning.registrar.factorylog import BIRTH
 from provisioning.registrar.tables import certificates, meta, owners, records, steps, units
-from provisioning.registrar.unit import AK, EK, State, checked_serial, checked_text
+from provisioning.registrar.unit import AK, EK, IDEVID, State, checked_serial, checked_text
 
 MOST_RESULTS = 32
 MOST_RESULT = 4096
@@ -68,10 +68,7 @@ class Change:
         for column in (EK, AK):
             if column in result:
                 self._own(unit, column, result[column])
-        self._db.execute(delete(steps).where(steps.c.serial == serial, steps.c.name == name))
-        self._db.execute(
-            insert(steps).values(serial=serial, name=name, result=json.dumps(result, sort_keys=True), leaf=self._index)
-        )
+        self._keep(serial, name, result)
 
     def _born(self, serial: str, note: bytes) -> None:
         unit = self._in(serial, State.BEGUN)
@@ -80,10 +77,18 @@ class Change:
             raise TrustError(f"unit {serial}: the birth record is of another unit, model or order")
         self._own(unit, EK, hashlib.sha256(birth.ek_certificate).hexdigest())
         self._own(unit, AK, birth.ak_name.hex())
-        own = {"ak": birth.ak_certificate_sha256, "idevid": birth.idevid_sha256}
+        own = {"ak": birth.ak_certificate_sha256, IDEVID: birth.idevid_sha256}
         for kind, sha256 in own.items():
             self._db.execute(insert(certificates).values(sha256=sha256, serial=serial, kind=kind))
         self._set(serial, state=State.ENROLLED, birth=note, birth_leaf=self._index)
+
+    def _renewed(self, serial: str, about: Mapping[str, Any]) -> None:
+        self._in(serial, State.ENROLLED, State.ONBOARDED)
+        mine = certificates.c.serial == serial, certificates.c.kind == IDEVID
+        self._db.execute(delete(certificates).where(*mine))
+        self._db.execute(insert(certificates).values(sha256=_text(about, IDEVID), serial=serial, kind=IDEVID))
+        self._keep(serial, "certify", checked_result(about.get("certify")))
+        self._set(serial)
 
     def _onboarded(self, serial: str, about: Mapping[str, Any]) -> None:
         self._in(serial, State.ENROLLED)
@@ -126,6 +131,13 @@ class Change:
         self._set(unit["serial"], **{column: value})
         unit[column] = value
 
+    def _keep(self, serial: str, name: str, result: Mapping[str, str]) -> None:
+        """Keep a step's result; of each step the newest counts."""
+        self._db.execute(delete(steps).where(steps.c.serial == serial, steps.c.name == name))
+        self._db.execute(
+            insert(steps).values(serial=serial, name=name, result=json.dumps(result, sort_keys=True), leaf=self._index)
+        )
+
     def _set(self, serial: str, **values: Any) -> None:
         self._db.execute(update(units).where(units.c.serial == serial).values(**values, changed_ns=self._t_ns))
 
@@ -133,6 +145,7 @@ class Change:
 _EVENTS: dict[str, Callable[[Change, str, Mapping[str, Any]], None]] = {
     "unit.begun": Change._begun,  # noqa: SLF001 - its own methods, by the event's name
     "unit.step": Change._stepped,  # noqa: SLF001
+    "unit.renewed": Change._renewed,  # noqa: SLF001
     "unit.onboarded": Change._onboarded,  # noqa: SLF001
     "unit.transferred": Change._transferred,  # noqa: SLF001
     "unit.revoked": Change._revoked,  # noqa: SLF001

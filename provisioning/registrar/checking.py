@@ -7,13 +7,16 @@ from typing import Any
 from sqlalchemy import Connection, Table, create_engine, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.attest.birth import read_birth
 from gateway.errors import LogError, TrustError
 from gateway.tlog import checkpoint as checkpoints
 from gateway.tlog.note import Signer
 from provisioning.registrar import changes
-from provisioning.registrar.database import opened_engine
+from provisioning.registrar.database import opened_engine, read_units
+from provisioning.registrar.evidence import has_evidence, verify_evidence
 from provisioning.registrar.factorylog import FactoryLog, opened
 from provisioning.registrar.tables import METADATA, meta
+from provisioning.registrar.unit import Unit
 
 _COMPARED = [table for table in METADATA.sorted_tables if table is not meta]
 MOST_NAMED = 5
@@ -21,18 +24,23 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What held. size: leaves of the log. checkpoint: the signed note over them, to be kept somewhere else."""
+    """What held. size: leaves of the log. checkpoint: the signed note over them, to be kept somewhere else.
+
+    quotes: units whose golden quote is there, and holds.
+    """
 
     units: int
+    quotes: int
     size: int
     checkpoint: bytes
 
 
 def verify(url: str, *, log: Path, signer: Signer, since: bytes | None = None) -> Held:
-    """Check each leaf, the checkpoint's signature, every change in turn, and each row of the database.
+    """Check each leaf, the checkpoint's signature, every change in turn, each row of the database,
+    and what each unit's TPM signed.
 
     since: an earlier checkpoint, which this log must go on from. Raises LogError for the log, naming the leaf, and
-    TrustError for the database, naming the row.
+    TrustError for the database, naming the row, and for what a TPM did not sign so, naming the unit.
     """
     engine = opened_engine(url)
     try:
@@ -44,15 +52,24 @@ def verify(url: str, *, log: Path, signer: Signer, since: bytes | None = None) -
             ours = _replayed(own, signer)
             with engine.begin() as connection:
                 differences = list(_differences(ours, connection))
-                count = len(_rows(connection, METADATA.tables["units"]))
+                units = read_units(connection)
             if differences:
                 more = f", and {len(differences) - MOST_NAMED} more" if len(differences) > MOST_NAMED else ""
                 raise TrustError(f"database: {'; '.join(differences[:MOST_NAMED])}{more}")
-            return Held(units=count, size=own.log.size, checkpoint=own.log.checkpoint or b"")
+            quotes = _check_evidence(units, signer)
+            return Held(units=len(units), quotes=quotes, size=own.log.size, checkpoint=own.log.checkpoint or b"")
     except SQLAlchemyError as e:
         raise LogError(f"database: {e}") from e
     finally:
         engine.dispose()
+
+
+def _check_evidence(units: list[Unit], signer: Signer) -> int:
+    """Return how many units have a golden quote; all of them hold."""
+    found = [(unit, unit.birth) for unit in units if unit.birth is not None and has_evidence(unit)]
+    for unit, note in found:
+        verify_evidence(unit, read_birth(note, verifier=signer.verifier))
+    return len(found)
 
 
 def rebuild(url: str, *, log: Path, signer: Signer) -> int:

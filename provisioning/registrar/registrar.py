@@ -19,7 +19,7 @@ from provisioning.registrar import changes
 from provisioning.registrar.database import opened_engine, read_unit, read_units
 from provisioning.registrar.factorylog import FactoryLog, check_signer, opened
 from provisioning.registrar.tables import METADATA, meta
-from provisioning.registrar.unit import State, Unit, checked_serial, checked_text
+from provisioning.registrar.unit import IDEVID, State, Unit, checked_serial, checked_text
 
 
 class Registrar:
@@ -112,6 +112,15 @@ class Registrar:
                 return unit
             by = "" if unit is None else unit.operator
             return self._change(serial, lambda log: log.birth(serial, birth, by))
+
+    def renew(self, serial: str, idevid: str, certify: Mapping[str, str]) -> Unit:
+        """Say which IDevID a unit has from here on, by its SHA-256. certify: what its TPM signed about the new key."""
+        checked = changes.checked_result(certify)
+        with self.session():
+            unit = self.unit(serial)
+            if unit.certificates.get(IDEVID) == idevid:
+                return unit
+            return self._event("unit.renewed", {"serial": serial, IDEVID: idevid, "certify": checked})
 
     def onboard(self, serial: str, owner: str, gateway: str) -> Unit:
         """Give an enrolled unit to its first owner, as this gateway."""

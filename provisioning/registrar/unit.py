@@ -12,6 +12,8 @@ EK, AK = "ek", "ak"
 
 Each is of one unit for ever, also after its end.
 """
+IDEVID = "idevid"
+"""The kind of the one certificate that a unit may get anew."""
 MOST_TEXT = 200
 
 

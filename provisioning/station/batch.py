@@ -3,65 +3,75 @@
 import csv
 import statistics
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.attest.names import check_model
 from gateway.codec import enrol_lines
-from gateway.errors import ConfigError, DeviceError, LinkError, TrustError
+from gateway.errors import ConfigError, TrustError
 from provisioning.registrar.unit import checked_text
-from provisioning.station.enrolment import Enrolled, StepError
+from provisioning.station.enrolment import Enrolled, StepError, Way
 from provisioning.station.order import Order
 
 COLUMNS = ("serial", "address", "model", "order", "image_sha256")
 MOST_UNITS = 100_000
-_UNIT = (StepError, ConfigError, LinkError, DeviceError, TrustError)
-"""What may be wrong with one unit. Anything else, such as a log that cannot be trusted, ends the batch."""
+_LOOK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How it went with one unit. why, mend: what was wrong and what to do, "" when it is ok.
+    """How it went with one unit. why, mend: what was wrong and what to do, "" when it is ok, but for a silent one.
 
-    seconds: from its first answer to its label. steps: seconds by name; `connect` came before.
-    is_old: it was done before, and nothing was done now.
+    steps: seconds by name. way: None when it failed. ak_fingerprint, birth_sha256, label: "" then.
+    ek_remarks: in what its EK certificate strays from the norm, and was taken.
     """
 
     serial: str
-    is_ok: bool
-    seconds: float
     steps: Mapping[str, float]
+    way: Way | None = None
+    ak_fingerprint: str = ""
+    birth_sha256: str = ""
+    label: str = ""
+    ek_remarks: tuple[str, ...] = ()
     step: str = ""
     why: str = ""
     mend: str = ""
-    is_old: bool = False
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it is enrolled."""
+        return self.way is not None
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps but `connect`, which waits for the unit."""
+        return sum(seconds for name, seconds in self.steps.items() if name != "connect")
 
     def fields(self) -> dict[str, Any]:
         """Return it for JSON."""
-        steps = {name: round(seconds, 4) for name, seconds in self.steps.items()}
         said: dict[str, Any] = {
             "serial": self.serial,
             "ok": self.is_ok,
             "seconds": round(self.seconds, 4),
-            "steps": steps,
+            "steps": {name: round(seconds, 4) for name, seconds in self.steps.items()},
         }
-        if self.is_old:
-            said["already"] = True
-        return said if self.is_ok else said | {"step": self.step, "error": self.why, "mend": self.mend}
+        if self.way is None:
+            return said | {"step": self.step, "error": self.why, "mend": self.mend}
+        said |= {name: getattr(self, name) for name in ("way", "ak_fingerprint", "birth_sha256", "label")}
+        return said | {"ek_remarks": list(self.ek_remarks)} | ({"silence": self.why} if self.why else {})
 
 
 class Enrols(Protocol):
     """A station, as a batch needs it."""
 
     def enrol(self, order: Order, *, told: Callable[[str], None]) -> Enrolled:
-        """Enrol one unit. For several threads at once."""
+        """Enrol one unit. For several threads at once. Raises StepError for what is wrong with this unit.
 
-    def is_done(self, order: Order) -> bool:
-        """Whether there is nothing left to do."""
+        Anything else, such as a log that cannot be trusted, ends the batch.
+        """
 
 
 def run_batch(
@@ -101,6 +111,8 @@ def run_batch(
         workers = [pool.submit(work) for _ in range(jobs)]
         try:
             for worker in workers:
+                while not worker.done():  # Ctrl-C may come to another thread: we hear of it when this one wakes
+                    wait([worker], timeout=_LOOK_S)
                 worker.result()
         finally:
             stop.set()
@@ -108,28 +120,28 @@ def run_batch(
 
 
 def _one(station: Enrols, order: Order, tell: Callable[[str, str], None]) -> Outcome:
-    begun_s = time.perf_counter()
     try:
-        if station.is_done(order):
-            return Outcome(serial=order.serial, is_ok=True, seconds=0.0, steps={}, is_old=True)
         enrolled = station.enrol(order, told=lambda step: tell(order.serial, step))
     except StepError as e:
-        seconds = time.perf_counter() - begun_s
-        return Outcome(serial=order.serial, is_ok=False, seconds=seconds, steps={}, step=e.step, why=e.why, mend=e.mend)
-    except _UNIT as e:
-        seconds = time.perf_counter() - begun_s
-        is_refused = isinstance(e, TrustError)
-        mend = "provision show says what became of it" if is_refused else "look at the unit's address and cable"
-        return Outcome(
-            serial=order.serial, is_ok=False, seconds=seconds, steps={}, step="connect", why=str(e), mend=mend
-        )
-    return Outcome(serial=order.serial, is_ok=True, seconds=time.perf_counter() - begun_s, steps=dict(enrolled.seconds))
+        return Outcome(serial=order.serial, steps=dict(e.seconds), step=e.step, why=e.why, mend=e.mend)
+    birth = enrolled.record.birth
+    return Outcome(
+        serial=order.serial,
+        steps=dict(enrolled.seconds),
+        way=enrolled.way,
+        ak_fingerprint=birth.ak_certificate_sha256,
+        birth_sha256=enrolled.record.sha256,
+        label=str(enrolled.label),
+        ek_remarks=birth.ek_remarks,
+        why=enrolled.silence,
+    )
 
 
-def summary(outcomes: Sequence[Outcome], *, total_s: float) -> dict[str, Any]:
+def summary(outcomes: Sequence[Outcome], *, total_s: float, is_interrupted: bool = False) -> dict[str, Any]:
     """Return a batch for JSON: the units, and how long they took. per_unit_s: of those that were enrolled now."""
-    seconds = sorted(one.seconds for one in outcomes if one.is_ok and not one.is_old)
+    seconds = sorted(one.seconds for one in outcomes if one.way is Way.ENROLLED)
     return {
+        "interrupted": is_interrupted,
         "units": [one.fields() for one in outcomes],
         "ok": sum(one.is_ok for one in outcomes),
         "failed": sum(not one.is_ok for one in outcomes),

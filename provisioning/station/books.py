@@ -3,22 +3,52 @@
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gateway.attest.birth import Birth, read_birth, sign_birth
 from gateway.attest.structures import Public
+from gateway.codec.enrol_lines import to_text
 from gateway.errors import TrustError
-from gateway.tlog.note import Signer
+from gateway.tlog.note import Signer, Verifier
 from provisioning.ca.authority import Authority
+from provisioning.label import Label
 from provisioning.registrar.registrar import Registrar
-from provisioning.registrar.unit import AK, EK, MOST_TEXT, State, Unit
+from provisioning.registrar.unit import AK, EK, IDEVID, MOST_TEXT, State, Unit
 from provisioning.station.order import Order
 from provisioning.station.steps import AttestationKey, Endorsed
 
-_KINDS = {"ak": "ak_certificate_sha256", "idevid": "idevid_sha256"}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A birth record that the registrar and the factory's log have. note: as it was signed."""
+
+    note: bytes
+    birth: Birth
+
+    @classmethod
+    def read(cls, note: bytes, verifier: Verifier) -> Self:
+        """Return the record that this factory signed. Raises TrustError for anything else."""
+        return cls(note=note, birth=read_birth(note, verifier=verifier))
+
+    @property
+    def sha256(self) -> str:
+        """What the label and the unit say of it."""
+        return hashlib.sha256(self.note).hexdigest()
+
+    @property
+    def label(self) -> Label:
+        """The unit's label."""
+        said = self.birth
+        return Label(
+            serial=said.serial,
+            model=said.model,
+            ak_fingerprint=said.ak_certificate_sha256,
+            birth_sha256=self.sha256,
+        )
 
 
 class Books:
@@ -36,12 +66,12 @@ class Books:
         """Write down what a step found."""
         self._registrar.step(serial, name, said)
 
-    def birth_of_enrolled(self, serial: str) -> bytes | None:
+    def recorded(self, serial: str) -> Recorded | None:
         """Return the birth record of a unit that is enrolled, None for one that is not."""
         unit = self._find(serial)
         if unit is not None and unit.state in {State.REVOKED, State.DECOMMISSIONED}:
             raise TrustError(f"got a unit that is {unit.state}, want one that never was")
-        return None if unit is None else unit.birth
+        return None if unit is None or unit.birth is None else Recorded.read(unit.birth, self._factory.verifier)
 
     def ak_name(self, serial: str) -> str | None:
         """Return the name of the attestation key that a unit was begun with, in hex; None before it proved one."""
@@ -55,32 +85,54 @@ class Books:
         self.record(
             serial, "ek", {EK: sha256, "kind": endorsed.kind, "maker": _plain(endorsed.maker) or "-", **remarks}
         )
-        self.record(serial, "activate", {AK: ak.area.name.hex()})
+        self.record(serial, "activate", {AK: ak.area.name.hex(), "public": to_text(ak.public)})
 
     def idevid(self, order: Order, csr: bytes, tls: Public) -> bytes:
         """Return the unit's IDevID in DER: the one that was issued for this key, else a new one."""
-        make = lambda: self._authority.issue_idevid(csr, serial=order.serial, model=order.model)  # noqa: E731
-        return self._issue("idevid", order, tls, make)
+        return self._issue(IDEVID, order, tls, self._new_idevid(order, csr))
 
     def ak_certificate(self, order: Order, ak: AttestationKey) -> bytes:
         """Return the certificate of the attestation key in DER, likewise."""
         make = lambda: self._authority.issue_ak(ak.key, serial=order.serial, model=order.model)  # noqa: E731
         return self._issue("ak", order, ak.area, make)
 
+    def renew_idevid(self, order: Order, csr: bytes, tls: Public, certify: Mapping[str, str]) -> bool:
+        """Give an enrolled unit an IDevID for the key that it has now; return whether that is a new one.
+
+        The log says it first; then every other IDevID of the unit is revoked: nobody can have its key any more.
+        """
+        with self._turn:
+            made = self._made(IDEVID, order, tls, self._new_idevid(order, csr))
+            sha256 = hashlib.sha256(made).hexdigest()
+            is_new = self._registrar.unit(order.serial).certificates.get(IDEVID) != sha256
+            self._registrar.renew(order.serial, sha256, certify)
+            issued = self._authority.issued(subject=order.serial)
+            old = [one for one in issued if one.kind == IDEVID and one.sha256 != sha256]
+            for one in old:
+                self._authority.revoke(one.number, "superseded")
+            if old:
+                self._authority.crl()
+        return is_new
+
+    def _new_idevid(self, order: Order, csr: bytes) -> Callable[[], bytes]:
+        return lambda: self._authority.issue_idevid(csr, serial=order.serial, model=order.model)
+
+    def _made(self, kind: str, order: Order, area: Public, make: Callable[[], bytes]) -> bytes:
+        """Return the certificate that was issued for this key and holds, else a new one."""
+        found = [
+            one.der
+            for one in self._authority.issued(subject=order.serial)
+            if one.kind == kind and one.revoked_s is None and _is_for(one.der, area, order)
+        ]
+        return found[-1] if found else make()
+
     def _issue(self, kind: str, order: Order, area: Public, make: Callable[[], bytes]) -> bytes:
         with self._turn:
-            found = [
-                one.der
-                for one in self._authority.issued(subject=order.serial)
-                if one.kind == kind and one.revoked_s is None and _is_for(one.der, area, order)
-            ]
-            made = found[-1] if found else make()
-            self._registrar.step(
-                order.serial, f"{kind}_certificate", {f"{kind}_sha256": hashlib.sha256(made).hexdigest()}
-            )
+            made = self._made(kind, order, area, make)
+            self.record(order.serial, f"{kind}_certificate", {f"{kind}_sha256": hashlib.sha256(made).hexdigest()})
         return made
 
-    def complete(self, birth: Birth) -> bytes:
+    def complete(self, birth: Birth) -> Recorded:
         """Return the signed birth record, which the registrar and the factory's log have from here on.
 
         A record that was signed for just this before an interruption is used again: the log gets one a unit.
@@ -94,7 +146,7 @@ class Books:
         said = {"made_s": str(earlier.made_s), "sha256": hashlib.sha256(note).hexdigest()}
         self._registrar.step(birth.serial, "birth", said)
         self._registrar.complete(birth.serial, note)
-        return note
+        return Recorded(note=note, birth=earlier)
 
     def _find(self, serial: str) -> Unit | None:
         try:
@@ -102,14 +154,14 @@ class Books:
         except TrustError:  # there is none of this serial
             return None
 
-    def certificates(self, serial: str, note: bytes) -> tuple[Sequence[bytes], Sequence[bytes]]:
-        """Return the chains in DER of the attestation key and the IDevID that a birth record names."""
-        birth = read_birth(note, verifier=self._factory.verifier)
+    def certificates(self, serial: str) -> tuple[Sequence[bytes], Sequence[bytes]]:
+        """Return the chains in DER of an enrolled unit's attestation key and of its IDevID."""
+        own = self._registrar.unit(serial).certificates
         with self._turn:
             issued = {one.sha256: one for one in self._authority.issued(subject=serial)}
-        found = [issued.get(getattr(birth, attribute)) for attribute in _KINDS.values()]
+        found = [issued.get(own[kind]) for kind in ("ak", IDEVID)]
         if any(one is None or one.revoked_s is not None for one in found):
-            raise TrustError("the authority's book lacks a certificate of the birth record, or it is revoked")
+            raise TrustError("the authority's book lacks a certificate of this unit, or it is revoked")
         ak, idevid = ((one.der, *self._authority.chain) for one in found if one is not None)
         return ak, idevid
 

@@ -5,24 +5,32 @@ nothing is issued twice. Certificates leave the station only once the registrar 
 """
 
 import hashlib
+import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
 from typing import TypeVar
 
-from gateway.attest.birth import Birth, read_birth
-from gateway.errors import ConfigError, GatewayError, LinkError, TrustError
-from gateway.tlog.note import Signer
+from gateway.attest.birth import Birth
+from gateway.attest.structures import Public
+from gateway.errors import ConfigError, DeviceError, GatewayError, LinkError, TrustError
 from provisioning.ca.folder import to_pem
+from provisioning.label import write_label
+from provisioning.registrar.evidence import Answer
 from provisioning.station import steps
-from provisioning.station.books import Books
-from provisioning.station.link import Link
+from provisioning.station.books import Books, Recorded
+from provisioning.station.link import Link, Transport
 from provisioning.station.order import Order, Policy
 from provisioning.station.refusals import refusals
 
 _T = TypeVar("_T")
 
 STEPS: Mapping[str, str] = {
+    "registrar": "provision show says what became of this serial; if it cannot, look at the registrar and its log",
+    "connect": "look at the unit's address and cable",
     "hello": "is the unit powered and cabled, and does `wattseal enrol` run there?",
     "identify": "compare the serial on the board with the work order's; scan it again",
     "image": "write the order's image to the unit again, or correct image_sha256",
@@ -44,67 +52,108 @@ STEPS: Mapping[str, str] = {
 
 
 class StepError(GatewayError):
-    """Raised when a step of a unit failed: says unit, step, got and want, and how to mend it."""
+    """Raised when a step of a unit failed: says unit, step, got and want, and how to mend it.
 
-    def __init__(self, serial: str, step: str, why: GatewayError) -> None:
+    seconds: of each step up to there, by name.
+    """
+
+    def __init__(self, serial: str, step: str, why: GatewayError, *, seconds: Mapping[str, float]) -> None:
         super().__init__(f"{serial}: {step}: {why}; {STEPS[step]}")
-        self.serial, self.step, self.why, self.mend = serial, step, str(why), STEPS[step]
+        self.serial, self.step, self.why, self.mend, self.seconds = serial, step, str(why), STEPS[step], seconds
+
+
+class Way(StrEnum):
+    """How a unit came to be done: AGAIN got its files or its label again, RENEWED its files and a new IDevID.
+
+    Nothing was to be done with ALREADY; SILENT is done by the registrar and its label, and does not answer now.
+    """
+
+    ENROLLED = "enrolled"
+    AGAIN = "again"
+    RENEWED = "renewed"
+    ALREADY = "already"
+    SILENT = "silent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrolled:
-    """A unit that is done. birth: the signed note. seconds: of each step of this run, by name."""
+    """A unit that is done. label: where it stands. seconds: of each step of this run, by name.
 
-    serial: str
-    ak_fingerprint: str
-    birth: bytes
+    silence: why it did not answer, when it is SILENT.
+    """
+
+    way: Way
+    record: Recorded
+    label: Path
     seconds: Mapping[str, float]
-
-    @property
-    def birth_sha256(self) -> str:
-        """What the label and the unit say of its birth record."""
-        return hashlib.sha256(self.birth).hexdigest()
+    silence: str = ""
 
 
 class Enrolment:
-    """Takes one unit through the steps. told: hears of each step that is begun. now_s: Unix seconds.
+    """Takes one unit through the steps. label: where it is to stand, with its format behind the dot.
 
-    seconds: that were spent on the unit before.
+    told: hears of each step that is begun. now_s: Unix seconds.
     """
+
+    _link: Link
 
     def __init__(
         self,
         *,
-        link: Link,
+        connect: Callable[[], Transport],
         order: Order,
         policy: Policy,
         books: Books,
-        factory: Signer,
-        label: Callable[[Enrolled], None],
+        label: Path,
         now_s: Callable[[], int],
-        told: Callable[[str], None] = lambda _: None,
-        seconds: Mapping[str, float] | None = None,
+        told: Callable[[str], None],
     ) -> None:
-        self._link, self._order, self._policy, self._books = link, order, policy, books
-        self._factory, self._label, self._now_s, self._told = factory, label, now_s, told
-        self._seconds = dict(seconds or {})
+        self._connect, self._order, self._policy, self._books = connect, order, policy, books
+        self._label, self._now_s, self._told = label, now_s, told
+        self._seconds: dict[str, float] = {}
 
     def run(self) -> Enrolled:
         """Enrol the unit, or go on where it was left. Raises StepError."""
-        hello = self._step("hello", lambda: steps.hello(self._link))
-        done = self._step("hello", lambda: self._books.birth_of_enrolled(self._order.serial))
+        known = self._step("registrar", lambda: self._books.recorded(self._order.serial))
+        done = known if self._label.exists() else None
+        silence = ""
+        try:
+            # What is done is asked once: it need not run its side of this any more.
+            way, record = self._reached(known, tries=None if done is None else 1)
+        except StepError as e:
+            if done is None or not _is_silent(e):
+                raise
+            way, record, silence = Way.SILENT, done, f"{e.step}: {e.why}"
         if done is None:
-            if hello.is_enrolled:
-                why = TrustError("got a unit that is enrolled elsewhere, want a new one or a factory reset")
-                raise StepError(self._order.serial, "hello", why)
-            note = self._enrol()
-        else:
-            note = self._known(done, hello)
-        enrolled = self._deliver(note, hello)
-        self._step("label", lambda: self._label(enrolled))
-        return enrolled
+            self._step("label", lambda: write_label(record.label, self._label.parent, kind=self._label.suffix[1:]))
+            way = Way.AGAIN if way is Way.ALREADY else way
+        return Enrolled(way=way, record=record, label=self._label, seconds=self._seconds, silence=silence)
 
-    def _enrol(self) -> bytes:
+    def _reached(self, known: Recorded | None, *, tries: int | None) -> tuple[Way, Recorded]:
+        """Do all that the unit is needed for. known: its birth record, when it is enrolled by the registrar."""
+        with closing(self._step("connect", self._connect)) as transport:
+            self._link = Link(transport, session=secrets.token_hex(8), timeout_s=self._policy.timeout_s)
+            hello = self._step("hello", lambda: self._hello(known, tries=tries))
+            if known is None:
+                way, record = Way.ENROLLED, self._enrol()
+            else:
+                self._step("identify", lambda: steps.identify(self._link, self._order))
+                self._step("ak", lambda: steps.same_tpm(self._link, known.birth))
+                if hello.is_enrolled:
+                    return Way.ALREADY, known
+                way, record = self._again(known.birth), known
+            self._deliver(record)
+        return way, record
+
+    def _hello(self, known: Recorded | None, *, tries: int | None) -> steps.Hello:
+        hello = steps.hello(self._link, tries=tries)
+        if hello.is_enrolled and known is None:
+            raise TrustError("got a unit that is enrolled elsewhere, want a new one or a factory reset")
+        if hello.is_enrolled and known is not None and hello.birth != known.sha256:
+            raise TrustError("got a unit with another birth record than the registrar's: two units with one serial?")
+        return hello
+
+    def _enrol(self) -> Recorded:
         """Go through all checks, and return the birth record, which the registrar and the log then have."""
         link, order, policy = self._link, self._order, self._policy
         patience = policy.image_timeout_s / policy.timeout_s
@@ -113,19 +162,19 @@ class Enrolment:
         self._record("image", {"sha256": image})
         endorsed = self._step("ek", lambda: steps.endorsement(link, policy, at_s=self._now_s()))
         ak = self._step("ak", lambda: self._same_ak(steps.attestation_key(link)))
-        self._step("activate", lambda: steps.activate(link, endorsed, ak))
+        self._step("activate", lambda: steps.activate(link, endorsed, ak.area.name))
         self._step("activate", lambda: self._books.claim(order.serial, endorsed, ak))
-        tls = self._step("certify", lambda: steps.certify(link, ak))
-        self._record("certify", {"name": tls.name.hex()})
+        tls, certified = self._step("certify", lambda: steps.certify(link, ak))
+        self._record("certify", _certified(tls, certified))
         csr = self._step("idevid", lambda: steps.request(link, order, tls))
         idevid = self._step("idevid", lambda: self._books.idevid(order, csr, tls))
         certificate = self._step("ak_certificate", lambda: self._books.ak_certificate(order, ak))
         self._step("anchors", lambda: steps.install(link, policy))
         self._record("anchors", {name: _sha256(content) for name, content in policy.anchors.items()})
-        value = self._step("floor", lambda: steps.floor(link, policy, ak))
-        self._record("floor", {"index": f"0x{policy.nv_index:08x}", "value": str(value)})
+        value, counted = self._step("floor", lambda: steps.floor(link, policy, ak))
+        self._record("floor", {"index": f"0x{policy.nv_index:08x}", "value": str(value)} | counted.texts)
         golden = self._step("quote", lambda: steps.quote(link, policy, ak, order))
-        self._record("quote", {str(index): digest.hex() for index, digest in golden.pcrs.items()})
+        self._record("quote", golden.texts)
         refused = self._step(
             "refuse",
             lambda: refusals(
@@ -179,30 +228,21 @@ class Enrolment:
             raise TrustError("got another attestation key than when this unit was begun: another TPM answers")
         return ak
 
-    def _known(self, note: bytes, hello: steps.Hello) -> bytes:
-        """Return the birth record of a unit that the registrar has, once it is sure that this is that unit."""
-        if hello.is_enrolled and hello.birth == _sha256(note):
-            return note
-        if hello.is_enrolled:
-            why = TrustError("got a unit with another birth record than the registrar's: two units with one serial?")
-            raise StepError(self._order.serial, "hello", why)
-        self._step("identify", lambda: steps.identify(self._link, self._order))
-        ak = self._step("ak", lambda: steps.attestation_key(self._link))
-        birth = self._step("ak", lambda: read_birth(note, verifier=self._factory.verifier))
-        if birth.ak_name != ak.area.name:
-            why = TrustError("this serial is enrolled with another TPM: two units with one serial?")
-            raise StepError(self._order.serial, "ak", why)
-        self._step("quote", lambda: steps.quote(self._link, self._policy, ak, self._order))
+    def _again(self, birth: Birth) -> Way:
+        """Prepare a unit that lost its files; where the key of its IDevID went with them, it gets a new one."""
+        order = replace(self._order, model=birth.model)
+        ak = self._step("ak", lambda: self._same_ak(steps.attestation_key(self._link)))
+        tls, certified = self._step("certify", lambda: steps.certify(self._link, ak))
+        csr = self._step("idevid", lambda: steps.request(self._link, order, tls))
+        is_new = self._step("idevid", lambda: self._books.renew_idevid(order, csr, tls, _certified(tls, certified)))
         self._step("anchors", lambda: steps.install(self._link, self._policy))
-        return note
+        return Way.RENEWED if is_new else Way.AGAIN
 
-    def _deliver(self, note: bytes, hello: steps.Hello) -> Enrolled:
+    def _deliver(self, record: Recorded) -> None:
         """Hand the unit its certificates and its birth record; it is closed by that."""
-        ak, idevid = self._step("deliver", lambda: self._books.certificates(self._order.serial, note))
-        if not hello.is_enrolled:
-            files = {"ak-chain.pem": to_pem(ak), "idevid-chain.pem": to_pem(idevid), "birth.note": note}
-            self._step("deliver", lambda: steps.finish(self._link, files))
-        return Enrolled(serial=self._order.serial, ak_fingerprint=_sha256(ak[0]), birth=note, seconds=self._seconds)
+        ak, idevid = self._step("idevid", lambda: self._books.certificates(self._order.serial))
+        files = {"ak-chain.pem": to_pem(ak), "idevid-chain.pem": to_pem(idevid), "birth.note": record.note}
+        self._step("deliver", lambda: steps.finish(self._link, files))
 
     def _record(self, name: str, said: Mapping[str, str]) -> None:
         self._step(name, lambda: self._books.record(self._order.serial, name, said))
@@ -213,10 +253,19 @@ class Enrolment:
         self._told(name)
         try:
             return act()
-        except (TrustError, LinkError, ConfigError) as e:
-            raise StepError(self._order.serial, name, e) from e
+        except (TrustError, LinkError, DeviceError, ConfigError) as e:
+            raise StepError(self._order.serial, name, e, seconds=self._seconds) from e
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - begun_s
+
+
+def _certified(tls: Public, answer: Answer) -> dict[str, str]:
+    return {"name": tls.name.hex()} | answer.texts
+
+
+def _is_silent(error: StepError) -> bool:
+    """Whether nobody was there, or nobody who answers."""
+    return error.step in {"connect", "hello"} and isinstance(error.__cause__, LinkError | ConfigError)
 
 
 def _sha256(content: bytes) -> str:

@@ -40,24 +40,32 @@ class Link:
         self._rest = b""
 
     def ask(
-        self, operation: str, arguments: Mapping[str, Any], want: Mapping[str, lines.Field], *, patience: float = 1.0
+        self,
+        operation: str,
+        arguments: Mapping[str, Any],
+        want: Mapping[str, lines.Field],
+        *,
+        patience: float = 1.0,
+        tries: int | None = None,
     ) -> dict[str, Any]:
         """Return the unit's answer, its fields read as `want` has them.
 
         A question whose answer got lost is asked again under its id, which the unit does not do twice.
-        patience: times the ordinary timeout. Raises LinkError, Refused, and TrustError for an answer that is not one.
+        patience: times the ordinary timeout. tries: the link's without it. Raises LinkError, Refused, and TrustError
+        for an answer that is not one.
         """
         self._count += 1
         asked = f"{self._session}-{self._count}"
         line = lines.pack_line({"id": asked, "op": operation, "args": dict(arguments)})
-        for _ in range(self._tries):
+        tries = tries or self._tries
+        for _ in range(tries):
             until_s = time.monotonic() + self._timeout_s * patience
             self._transport.send(b"\n" + line, until_s=until_s)  # the newline ends what noise may have begun
             reply = self._reply(asked, until_s=until_s)
             if reply is not None:
                 return _answer(reply, want, operation)
         waited = self._timeout_s * patience
-        raise LinkError(f"{operation}: got no answer within {waited:g} s, {self._tries} times")
+        raise LinkError(f"{operation}: got no answer within {waited:g} s, {tries} times")
 
     def close(self) -> None:
         """Hang up."""

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from gateway.attest.chain import EK_EKU
+from gateway.attest.ek import EK_EKU
 from gateway.attest.structures import parse_public
 from gateway.errors import ConfigError
 from gateway.tpm import Tpm
@@ -168,7 +168,7 @@ def _tool(tcti: str, name: str, *arguments: str) -> None:
         raise ConfigError(f"got no tpm2_{name}, want tpm2-tools: apt-get install tpm2-tools")
     environ = {**os.environ, "TPM2TOOLS_TCTI": tcti, "TSS2_LOG": "all+none"}
     done = subprocess.run(  # noqa: S603 - our own arguments
-        [tool, *arguments], env=environ, capture_output=True, text=True, timeout=60, check=False
+        [tool, *arguments], env=environ, capture_output=True, text=True, timeout=60, check=False, start_new_session=True
     )
     if done.returncode:
         raise ConfigError(f"tpm2_{name}: {done.stderr.strip()[-300:]}")
@@ -177,7 +177,11 @@ def _tool(tcti: str, name: str, *arguments: str) -> None:
 def _started(command: Sequence[str]) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(  # noqa: S603 - our own arguments
-            list(command), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the station: the units under way end
         )
     except OSError as e:
         raise ConfigError(f"{command[0]}: {e.strerror}, want util-linux and swtpm: apt-get install swtpm") from e

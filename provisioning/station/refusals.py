@@ -2,11 +2,11 @@
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from gateway.attest.evidence import Challenge, sign_challenge
-from gateway.attest.verify import verify_quote
 from gateway.codec.enrol_lines import NONCE_BYTES, to_text
 from gateway.errors import TrustError
 from gateway.tlog.note import Signer
@@ -34,7 +34,7 @@ def refusals(
     stranger = quote_request(f"{order.serial[:60]}.x", secrets.token_bytes(NONCE_BYTES), policy)
     asked: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         TESTS[0]: ("activate", activation),
-        TESTS[1]: ("quote", quote_request(order.serial, golden.nonce, policy)),
+        TESTS[1]: ("quote", quote_request(order.serial, golden.answer.nonce, policy)),
         TESTS[2]: ("quote", stranger),
         TESTS[3]: ("challenge", {"note": to_text(_challenge(order, at_s=at_s))}),
     }
@@ -48,13 +48,7 @@ def refusals(
 def _wrong_nonce(ak: AttestationKey, golden: Golden) -> None:
     """Check the good quote against a nonce that was never sent: our own verifier must say no."""
     try:
-        verify_quote(
-            golden.attest,
-            golden.signature,
-            ak.key,
-            qualifying=secrets.token_bytes(NONCE_BYTES),
-            pcrs=golden.pcrs,
-        )
+        replace(golden.answer, nonce=secrets.token_bytes(NONCE_BYTES)).check_quote(ak.key, golden.pcrs)
     except TrustError as e:
         raise Refused(str(e)) from e
 

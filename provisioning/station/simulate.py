@@ -133,7 +133,6 @@ def _throw_away(folder: Path, units: Units, maker: Maker) -> Iterator[Station]:
         yield Station(
             policy=policy,
             books=Books(registrar=registrar, authority=authority, factory=factory),
-            factory=factory,
             connect=units.connect,
             label_folder=folder / "labels",
             label_format="svg",

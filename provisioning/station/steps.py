@@ -14,15 +14,15 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gateway.attest.chain import verify_ek_chain
+from gateway.attest.birth import Birth
 from gateway.attest.credential import Credential, make_credential
-from gateway.attest.ek import check_ek_public
-from gateway.attest.evidence import Counter
+from gateway.attest.ek import check_ek_public, verify_ek_chain
+from gateway.attest.lenient import read_certificate
 from gateway.attest.structures import Public, parse_public
-from gateway.attest.verify import verify_certify, verify_counter, verify_quote
 from gateway.codec import enrol_lines as lines
-from gateway.codec.enrol_lines import NONCE_BYTES, PROTOCOL, credential_proof, to_text
+from gateway.codec.enrol_lines import EK_KINDS, NONCE_BYTES, PROTOCOL, credential_proof, to_text
 from gateway.errors import TrustError
+from provisioning.registrar.evidence import Answer
 from provisioning.station.link import Link
 from provisioning.station.order import STRICT, Order, Policy
 
@@ -60,8 +60,8 @@ class AttestationKey:
     key: ec.EllipticCurvePublicKey
 
 
-def hello(link: Link) -> Hello:
-    """Return what the unit says of itself; nothing of it is proven."""
+def hello(link: Link, *, tries: int | None = None) -> Hello:
+    """Return what the unit says of itself; nothing of it is proven. tries: the link's without it."""
     fields: Mapping[str, lines.Field] = {
         "protocol": lines.whole(0, 1000),
         "serial": lambda text: text and lines.serial(text),
@@ -69,7 +69,7 @@ def hello(link: Link) -> Hello:
         "birth": lines.digest,
         "about": lines.texts,
     }
-    said = link.ask("hello", {}, fields)
+    said = link.ask("hello", {}, fields, tries=tries)
     if said["protocol"] != PROTOCOL:
         raise TrustError(f"got protocol {said['protocol']}, want {PROTOCOL}")
     return Hello(serial=said["serial"], is_enrolled=said["enrolled"], birth=said["birth"], about=said["about"])
@@ -94,20 +94,41 @@ def image(link: Link, order: Order, *, patience: float) -> str:
 
 def endorsement(link: Link, policy: Policy, *, at_s: int) -> Endorsed:
     """Return the unit's endorsement key, if a pinned maker vouches for it."""
-    fields = {"certificate": lines.optional(lines.blob(8192)), "public": lines.optional(_BLOB)}
     for kind in policy.ek_kinds:
-        said = link.ask("ek", {"kind": kind}, fields)
-        if said["certificate"] is not None and said["public"] is not None:
+        said = _ek(link, kind)
+        if said is not None:
             break
     else:
         raise TrustError(f"got a TPM without an EK certificate, want one of {', '.join(policy.ek_kinds)}")
-    found = verify_ek_chain(said["certificate"], policy.intermediates, policy.roots, at_s=at_s)
+    certificate, public = said
+    found = verify_ek_chain(certificate, policy.intermediates, policy.roots, at_s=at_s)
     if found.remarks and policy.ek_policy == STRICT:
         raise TrustError(f"got an EK certificate that strays from the norm ({'; '.join(found.remarks)})")
-    check_ek_public(found, said["public"])
-    return Endorsed(
-        kind=kind, certificate=found.certificate, public=said["public"], maker=found.maker, remarks=found.remarks
-    )
+    check_ek_public(found, public)
+    return Endorsed(kind=kind, certificate=found.certificate, public=public, maker=found.maker, remarks=found.remarks)
+
+
+def _ek(link: Link, kind: str) -> tuple[bytes, bytes] | None:
+    """Return the certificate and the public area of the unit's EK of this kind, None where its maker gave it none."""
+    fields = {"certificate": lines.optional(lines.blob(8192)), "public": lines.optional(_BLOB)}
+    said = link.ask("ek", {"kind": kind}, fields)
+    return None if said["certificate"] is None or said["public"] is None else (said["certificate"], said["public"])
+
+
+def same_tpm(link: Link, birth: Birth) -> None:
+    """Make sure that this is the TPM of a birth record: it holds that EK and that AK. The unit may be enrolled."""
+    shown = ((kind, _ek(link, kind)) for kind in EK_KINDS)
+    for kind, said in shown:
+        if said is not None and (read := read_certificate(said[0])).raw == birth.ek_certificate:
+            area = parse_public(said[1])
+            if area.key != read.key or not area.is_restricted_decrypt:
+                raise TrustError("the TPM's key is not the one in its EK certificate")
+            endorsed = Endorsed(
+                kind=kind, certificate=read.raw, public=said[1], maker=read.tpm[0], remarks=birth.ek_remarks
+            )
+            activate(link, endorsed, birth.ak_name)
+            return
+    raise TrustError("this serial is enrolled with another TPM: two units with one serial?")
 
 
 def attestation_key(link: Link) -> AttestationKey:
@@ -119,10 +140,10 @@ def attestation_key(link: Link) -> AttestationKey:
     return AttestationKey(public=public, area=area, key=area.key)
 
 
-def activate(link: Link, endorsed: Endorsed, ak: AttestationKey) -> None:
-    """Make sure that one TPM holds both keys: it alone opens a credential made for the pair."""
+def activate(link: Link, endorsed: Endorsed, name: bytes) -> None:
+    """Make sure that one TPM holds the EK and the AK of this name: it alone opens a credential made for the pair."""
     secret, nonce = secrets.token_bytes(_SECRET_BYTES), secrets.token_bytes(NONCE_BYTES)
-    credential = credential_for(endorsed, ak.area.name, secret)
+    credential = credential_for(endorsed, name, secret)
     said = link.ask("activate", _activation(endorsed, credential, nonce), {"proof": lines.blob(32, least=32)})
     if not hmac.compare_digest(said["proof"], credential_proof(secret, nonce)):
         raise TrustError("the TPM of this EK does not hold this attestation key")
@@ -135,12 +156,12 @@ def credential_for(endorsed: Endorsed, name: bytes, secret: bytes) -> Credential
     )
 
 
-def certify(link: Link, ak: AttestationKey) -> Public:
-    """Return the key of the IDevID, which the attestation key vouches for: it lives in the same TPM."""
+def certify(link: Link, ak: AttestationKey) -> tuple[Public, Answer]:
+    """Return the key of the IDevID, and how the attestation key vouches for it: it lives in the same TPM."""
     nonce = secrets.token_bytes(NONCE_BYTES)
     fields = {"public": _BLOB, "attest": _BLOB, "signature": _BLOB}
-    said = link.ask("certify", {"nonce": to_text(nonce)}, fields)
-    return verify_certify(said["attest"], said["signature"], ak.key, qualifying=nonce, public=said["public"])
+    answer = Answer(nonce=nonce, **link.ask("certify", {"nonce": to_text(nonce)}, fields))
+    return answer.key(ak.key), answer
 
 
 def request(link: Link, order: Order, tls: Public) -> bytes:
@@ -166,27 +187,31 @@ def install(link: Link, policy: Policy) -> None:
         raise TrustError(f"got other bytes back for {', '.join(wrong)}")
 
 
-def floor(link: Link, policy: Policy, ak: AttestationKey) -> int:
-    """Return the value of the unit's version counter, at or above the floor, by the TPM's word."""
+def floor(link: Link, policy: Policy, ak: AttestationKey) -> tuple[int, Answer]:
+    """Return the value of the unit's version counter, at or above the floor, and the TPM's word for it."""
     nonce = secrets.token_bytes(NONCE_BYTES)
     asked = {"index": policy.nv_index, "value": policy.nv_floor, "nonce": to_text(nonce)}
     said = link.ask("floor", asked, {"public": _BLOB, "attest": _BLOB, "signature": _BLOB}, patience=4.0)
-    index, value = verify_counter(Counter(**said), ak.key, qualifying=nonce)
+    answer = Answer(nonce=nonce, **said)
+    index, value = answer.counter(ak.key)
     if index != policy.nv_index or value < policy.nv_floor:
         raise TrustError(
             f"got counter 0x{index:08x} at {value}, want 0x{policy.nv_index:08x} at {policy.nv_floor} or more"
         )
-    return value
+    return value, answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
     """A quote of the unit as the factory leaves it, with what is needed to check it again."""
 
-    nonce: bytes
-    attest: bytes
-    signature: bytes
+    answer: Answer
     pcrs: Mapping[int, bytes]
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """For the registrar: the PCRs by index, and the quote."""
+        return {str(index): digest.hex() for index, digest in self.pcrs.items()} | self.answer.texts
 
 
 def quote(link: Link, policy: Policy, ak: AttestationKey, order: Order) -> Golden:
@@ -196,8 +221,9 @@ def quote(link: Link, policy: Policy, ak: AttestationKey, order: Order) -> Golde
     said = link.ask("quote", quote_request(order.serial, nonce, policy), fields)
     if tuple(said["pcrs"]) != policy.pcrs:
         raise TrustError(f"got a quote over PCRs {sorted(said['pcrs'])}, want {sorted(policy.pcrs)}")
-    verify_quote(said["attest"], said["signature"], ak.key, qualifying=nonce, pcrs=said["pcrs"])
-    return Golden(nonce=nonce, attest=said["attest"], signature=said["signature"], pcrs=said["pcrs"])
+    golden = Golden(answer=Answer(nonce=nonce, attest=said["attest"], signature=said["signature"]), pcrs=said["pcrs"])
+    golden.answer.check_quote(ak.key, golden.pcrs)
+    return golden
 
 
 def quote_request(serial: str, nonce: bytes, policy: Policy) -> dict[str, object]:

@@ -121,7 +121,11 @@ class Process(_Stream):
     def __init__(self, command: Sequence[str]) -> None:
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the operator's own command, no shell
-                list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C is for the station: the units under way end
             )
         except OSError as e:
             raise ConfigError(f"{command[0]}: {e.strerror or e}, want a command that reaches the unit") from e

@@ -10,8 +10,10 @@ from gateway.attest.evidence import NONCE_BYTES
 from gateway.north.mqtt import Arrived, Link, enrol_topic, enrolling_of
 from provisioning.verifier.issuing import Issuer
 
-REQUESTS = 16
-"""More than these that wait are dropped: whoever asked asks again."""
+REQUESTS = 64
+"""Gateways whose requests wait, one each; what is more is dropped: whoever asked asks again."""
+QUIET_S = 60.0
+"""Between two log lines about one gateway that say the same, unless it got its certificate."""
 
 
 class Clerk:
@@ -19,7 +21,9 @@ class Clerk:
 
     def __init__(self, link: Link, issuer: Issuer | None, log: FilteringBoundLogger) -> None:
         self._link, self._issuer, self._log = link, issuer, log
-        self._waiting: asyncio.Queue[Arrived] = asyncio.Queue(REQUESTS)
+        self._waiting: dict[str, bytes] = {}  # the payload, by gateway
+        self._stirred = asyncio.Event()
+        self._said_s: dict[tuple[str, str], float] = {}
 
     async def open(self) -> None:
         """Begin to listen."""
@@ -28,20 +32,30 @@ class Clerk:
 
     def hear(self, arrived: Arrived) -> None:
         """Take a message that is no evidence."""
-        if self._issuer is not None and not self._waiting.full():
-            self._waiting.put_nowait(arrived)
+        gateway = enrolling_of(arrived.topic)
+        if self._issuer is not None and gateway is not None and len(self._waiting) < REQUESTS:
+            self._waiting.setdefault(gateway, arrived.payload)
+            self._stirred.set()
 
     async def run(self) -> None:
         """Answer for ever; ends by LinkError."""
         while True:
-            arrived = await self._waiting.get()
-            gateway = enrolling_of(arrived.topic)
-            if self._issuer is None or gateway is None:
+            await self._stirred.wait()
+            if self._issuer is None or not self._waiting:
+                self._stirred.clear()
                 continue
+            gateway = next(iter(self._waiting))
+            payload = self._waiting.pop(gateway)
             now_s, nonce = time.time(), secrets.token_bytes(NONCE_BYTES)
             # An authority's key may be in a token that takes its time.
-            found = await asyncio.to_thread(self._issuer.hear, gateway, arrived.payload, now_s=now_s, nonce=nonce)
+            found = await asyncio.to_thread(self._issuer.hear, gateway, payload, now_s=now_s, nonce=nonce)
             if found is not None:
                 reply, how = found
-                self._log.info("verifier.certificate", gateway=gateway, how=how)
+                self._say(gateway, how)
                 await self._link.publish(enrol_topic(gateway, "reply"), reply)
+
+    def _say(self, gateway: str, how: str) -> None:
+        now_s, kind = time.monotonic(), how.partition(":")[0]
+        if kind == "issued" or now_s - self._said_s.get((gateway, kind), -QUIET_S) >= QUIET_S:
+            self._said_s[gateway, kind] = now_s
+            self._log.info("verifier.certificate", gateway=gateway, how=how)

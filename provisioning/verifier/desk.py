@@ -9,16 +9,16 @@ from random import SystemRandom
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app.metrics import counter, gauge
-from gateway.attest.appraisal import appraise
 from gateway.attest.ear import sign_result
-from gateway.attest.evidence import MAX_EVIDENCE, NONCE_BYTES, Challenge, Evidence, sign_challenge, verify_evidence
+from gateway.attest.evidence import MAX_EVIDENCE, NONCE_BYTES, Challenge, OwnWordError, sign_challenge
 from gateway.errors import TrustError
 from gateway.model.standing import State
-from gateway.tlog.note import Signer, Verifier
-from provisioning.verifier.records import Marks, Outcome, Record, judged, missed, unknown
-from provisioning.verifier.rounds import Rounds
+from gateway.tlog.note import Signer
+from provisioning.verifier.records import Marks, Outcome, Record, missed, unknown
+from provisioning.verifier.rounds import Rounds, Wrong
 from provisioning.verifier.store import Store
 from provisioning.verifier.trust import TrustFiles
+from provisioning.verifier.weighing import weigh
 
 
 @dataclass(slots=True)
@@ -28,7 +28,7 @@ class VerifierCounts:
     challenges: int = counter("challenges sent")
     hellos: int = counter("gateways that asked to be challenged, having just connected")
     evidence: int = counter("answers that were the device's own")
-    refused: int = counter("answers that were malformed, or by somebody else")
+    refused: int = counter("answers that were noise, malformed, or not surely the device's")
     unasked: int = counter("answers that came too late, or that nobody had asked for")
     unknown: int = counter("messages of gateways that are not in verifier.toml")
     missed: int = counter("challenges that no good answer came to in time")
@@ -37,7 +37,7 @@ class VerifierCounts:
     reconnects: int = counter("connections to the broker")
     connected: int = gauge("1 while connected to the broker")
     bad_files: int = gauge("1 while a changed file is bad, and the one before it in force")
-    blind: int = gauge("1 while a list of the revoked, or a root, has run out: nobody is asked")
+    blind: int = gauge("1 while an issuer's newest list of the revoked, or the last root, has run out: nobody is asked")
     open: int = gauge("challenges that wait for an answer")
     gateways: int = gauge("gateways in verifier.toml")
     trusted: int = gauge("gateways found good within result_s")
@@ -82,6 +82,7 @@ class Desk:
         self._outcomes: list[Outcome] = []
         self._asked: dict[str, bytes] = {}  # challenges under way that may be sent once more
         self._again: list[tuple[str, bytes]] = []
+        self._was_ahead = False
         self._enlist()
         self.look()
 
@@ -123,15 +124,11 @@ class Desk:
         return asked
 
     def _is_blind(self) -> bool:
-        """Return whether a list of the revoked has run out: then no gateway can be found good, and none is to blame."""
-        until_s = self._files.trust.until_s
-        is_blind = self._clocks.wall_s() > until_s
+        """Return whether lists or roots have run out: then no gateway can be found good, and none is to blame."""
+        why = self._files.trust.ended(self._clocks.wall_s())
+        is_blind = bool(why)
         if is_blind and not self.counts.blind:
-            self._log.error(
-                "verifier.blind",
-                until_s=until_s,
-                why="a list of the revoked, or a root, has run out: nobody is asked until there is a newer one",
-            )
+            self._log.error("verifier.blind", why=f"{why}: nobody is asked until there is a newer one")
         self.counts.blind = int(is_blind)
         if is_blind:
             self.disconnected()
@@ -150,9 +147,10 @@ class Desk:
 
     # ---- answers
 
-    def is_waiting(self, gateway: str) -> bool:
-        """Return whether an answer of this gateway is waited for: all else costs nothing to take."""
-        return self._rounds.nonce(gateway) is not None
+    def is_answer(self, gateway: str, payload: bytes) -> bool:
+        """Return whether this may be the answer that is waited for: all else costs nothing to take."""
+        nonce = self._rounds.nonce(gateway)
+        return nonce is not None and len(payload) <= MAX_EVIDENCE and nonce in payload
 
     def take(self, gateway: str, payload: bytes) -> None:
         """Take a message of a gateway's evidence topic; what it comes to, `settle` tells."""
@@ -168,11 +166,17 @@ class Desk:
             self.counts.unasked += 1
             self._hello(gateway)  # it is there: late, or asked by one before us
             return
+        if not self.is_answer(gateway, payload):
+            self.counts.refused += 1
+            self._rounds.wrong(gateway, "evidence: not for the open challenge: late, a replay, or noise", Wrong.NOISE)
+            return
         try:
-            outcome = self._weigh(gateway, payload, nonce)
+            now_s, record = int(self._clocks.wall_s()), self._records[gateway]
+            outcome = weigh(payload, record, self._files.trust, nonce=nonce, now_s=now_s)
         except TrustError as e:
             self.counts.refused += 1
-            self._rounds.wrong(gateway, str(e))
+            what = Wrong.OWN if isinstance(e, OwnWordError) else Wrong.UNPROVEN
+            self._rounds.wrong(gateway, str(e), what, size=len(payload))
             return
         self.counts.evidence += 1
         self._rounds.answered(gateway, self._clocks.steady_s())
@@ -185,28 +189,13 @@ class Desk:
         else:
             self._rounds.hello(gateway, self._clocks.steady_s())
 
-    def _weigh(self, gateway: str, payload: bytes, nonce: bytes) -> Outcome:
-        """Return what an answer comes to. Raises TrustError for one that is not known to be this device's own."""
-        if len(payload) > MAX_EVIDENCE:
-            raise TrustError(f"evidence: got {len(payload)} bytes, want at most {MAX_EVIDENCE}")
-        now_s, trust = int(self._clocks.wall_s()), self._files.trust
-        verified = verify_evidence(Evidence.unpack(payload), trust.anchors, nonce=nonce, at_s=now_s)
-        record = self._records[gateway]
-        if verified.device.serial != record.device:
-            raise TrustError(f"evidence: got one of device {verified.device.serial!r}, want {record.device!r}")
-        if verified.claims.gateway != gateway:
-            raise TrustError(f"evidence: got one of gateway {verified.claims.gateway[:63]!r}, want {gateway!r}")
-        if Verifier.from_vkey(verified.claims.key).name != f"wattseal/{gateway}":
-            raise TrustError("evidence: the epoch key that it claims is another log's")
-        return judged(record, verified, appraise(verified, trust.references, now_s=now_s), now_s)
-
     def settle(self) -> list[tuple[str, bytes]]:
         """Close the rounds that are past their deadline; write what was found; return each result with its gateway."""
         now_s = int(self._clocks.wall_s())
         for one in self._rounds.missed(self._clocks.steady_s()):
             self.counts.missed += 1
             record = self._records[one.gateway]
-            self._found(missed(record, one.nonce, one.why, now_s, deadline_s=self._deadline_s))
+            self._found(missed(record, one, now_s, deadline_s=self._deadline_s))
         outcomes, self._outcomes = self._outcomes, []
         self._store.put([*{one.record.gateway: one.record for one in outcomes}.values()])
         self.counts.open = self._rounds.open
@@ -221,7 +210,7 @@ class Desk:
         self._asked.pop(now.gateway, None)
         self._records[now.gateway] = now
         self._outcomes.append(outcome)
-        if before.state is now.state and (now.state is not State.FAILED or before.reason == now.reason):
+        if before.state is now.state and (now.state is State.TRUSTED or before.reason == now.reason):
             return
         say = self._log.info if now.state is State.TRUSTED else self._log.warning
         say(
@@ -254,6 +243,14 @@ class Desk:
         )
         counts.stale, counts.failed = states[State.STALE], states[State.FAILED]
         counts.unreachable = states[State.UNREACHABLE]
+        ahead = sum(record.is_ahead(now_s) for record in self._records.values())
+        if ahead and not self._was_ahead:
+            self._log.warning(
+                "verifier.clock_put_back",
+                gateways=ahead,
+                why="these were last judged at a time to come: the next result of each is of the time it is now",
+            )
+        self._was_ahead = bool(ahead)
 
     def _enlist(self) -> None:
         """Ask whom the file names, and no others. Another device in a gateway's place has no history."""

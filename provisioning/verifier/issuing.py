@@ -1,32 +1,45 @@
-"""Short-lived certificates for keys in a gateway's memory: asked for with evidence, given only to a device in order.
+"""Short-lived certificates for keys in a gateway's memory or TPM: asked for with evidence, given to a device in order.
 
-The one who asks has nothing but the bootstrap identity; what counts is the TPM's quote over our challenge and over
-the hash of the request. The caller of Issuer brings times and nonces.
+The one who asks has nothing but the bootstrap identity, which may be stolen; what counts is the TPM's quote over our
+challenge and over the hash of the request. So a challenge is for whoever has the TPM, and only its quote uses it up.
+Who says that the key is in the TPM shows the TPM's word for it. The caller of Issuer brings times and nonces.
 """
 
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway.attest.appraisal import appraise
 from gateway.attest.chain import Anchors
-from gateway.attest.evidence import MAX_EVIDENCE, Challenge, Evidence, sign_challenge, verify_evidence
+from gateway.attest.evidence import (
+    MAX_EVIDENCE,
+    Challenge,
+    Evidence,
+    OwnWordError,
+    VerifiedEvidence,
+    sign_challenge,
+    verify_evidence,
+)
 from gateway.attest.references import References
 from gateway.codec.pack import pack, unpack
 from gateway.errors import ConfigError, TrustError
 from gateway.tlog.note import Signer
 from provisioning.ca import Authority, Unlock
+from provisioning.ca.requests import read_request
 from provisioning.ca.unlock import VARIABLE
 from provisioning.verifier.records import Marks, marks_of, went_back
 from provisioning.verifier.trust import TrustFiles
 
 DEADLINE_S = 30
 PACE_S = 5
-"""A gateway is answered at most this often, whatever it sends."""
+"""A gateway is challenged at most this often, whatever it sends."""
+WRONG_S = 0.2
+"""After the longest request that was wrong a gateway's next evidence is looked at so much later; after a short one,
+after a tenth of that. So junk costs the other gateways little."""
 MAX_CSR = 2048
-MAX_REQUEST = MAX_EVIDENCE + MAX_CSR + 64
+_MOST_OPENING = MAX_CSR + 64
+MAX_REQUEST = MAX_EVIDENCE + _MOST_OPENING
 
 
 class Issuing(Protocol):
@@ -42,14 +55,8 @@ class Issuing(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Open:
-    challenge: Challenge
-    csr: bytes
-
-
 class Issuer:
-    """Answers requests, one open challenge a gateway.
+    """Answers requests.
 
     devices: the serial number of each gateway's device. marks: how far it has come, as the verifier knows it; None
     before its first answer. anchors, references: as they are now.
@@ -68,8 +75,9 @@ class Issuer:
     ) -> None:
         self._signer, self._authority, self._hours = signer, authority, hours
         self._devices, self._anchors, self._references, self._marks = devices, anchors, references, marks
-        self._open: dict[str, _Open] = {}
-        self._answered_s: dict[str, float] = {}
+        self._open: dict[str, list[Challenge]] = {}
+        self._challenged_s: dict[str, float] = {}
+        self._wrong: dict[str, tuple[float, float]] = {}  # when, and for how long nothing more is looked at
 
     def hear(self, gateway: str, payload: bytes, *, now_s: float, nonce: bytes) -> tuple[bytes, str] | None:
         """Return the reply to a message for this gateway, and what it was in a word; None for one that gets none.
@@ -77,19 +85,31 @@ class Issuer:
         nonce: 32 bytes of chance.
         """
         device = self._devices().get(gateway)  # once: the file may be read again meanwhile
-        if device is None:
+        is_paced = gateway in self._wrong and _is_soon(now_s, *self._wrong[gateway])
+        if device is None or (is_paced and len(payload) > _MOST_OPENING):
             return None
+        to, said = b"", dict[str, Any]()
         try:
             csr, evidence = _request(payload)
-            if evidence:
-                return pack({"v": 1, "chain": self._issue(gateway, device, csr, evidence, now_s)}), "issued"
-            if 0 <= now_s - self._answered_s.get(gateway, float("-inf")) < PACE_S:  # below 0: our clock was put back
+            if not evidence:
+                return self._challenge(gateway, now_s, nonce)
+            if is_paced:
                 return None
-            self._answered_s[gateway] = now_s
+            to = hashlib.sha256(csr).digest()
+            said, how = {"chain": self._issue(gateway, device, csr, evidence, now_s)}, "issued"
         except TrustError as e:
-            return pack({"v": 1, "refused": str(e)[:300]}), f"refused: {e}"
+            if is_paced:
+                return None
+            self._wrong[gateway] = now_s, WRONG_S * max(0.1, len(payload) / MAX_REQUEST)
+            said, how = {"refused": str(e)[:300]}, f"refused: {e}"
         except ConfigError as e:  # a full disk, a token that is away: no reason to stop appraising everybody
-            return pack({"v": 1, "refused": "the authority is out of order: ask again"}), f"not issued: {e}"
+            said, how = {"refused": "the authority is out of order: ask again"}, f"not issued: {e}"
+        return pack({"v": 1, "to": to} | said), how
+
+    def _challenge(self, gateway: str, now_s: float, nonce: bytes) -> tuple[bytes, str] | None:
+        if gateway in self._challenged_s and _is_soon(now_s, self._challenged_s[gateway], PACE_S):
+            return None
+        self._challenged_s[gateway] = now_s
         challenge = Challenge(
             gateway=gateway,
             purpose="certify",
@@ -97,20 +117,26 @@ class Issuer:
             issued_s=int(now_s),
             deadline_s=int(now_s) + DEADLINE_S,
         )
-        self._open[gateway] = _Open(challenge=challenge, csr=csr)
+        self._open[gateway] = [*self._still_open(gateway, now_s), challenge]
         return pack({"v": 1, "challenge": sign_challenge(challenge, self._signer)}), "challenged"
 
     def _issue(self, gateway: str, device: str, csr: bytes, packed: bytes, now_s: float) -> list[bytes]:
-        """Return the chain of a new certificate. A challenge serves once, also where this raises TrustError."""
-        asked = self._open.pop(gateway, None)
-        if asked is None or asked.csr != csr or now_s > asked.challenge.deadline_s:
-            raise TrustError("evidence: no open challenge for this request: ask again")
-        evidence = Evidence.unpack(packed)
-        verified = verify_evidence(evidence, self._anchors(), nonce=asked.challenge.nonce, at_s=int(now_s))
+        """Return the chain of a new certificate. A challenge serves once: for what this device's TPM has signed."""
+        asked = next((one for one in self._still_open(gateway, now_s) if one.nonce in packed), None)
+        if asked is None:
+            raise TrustError("evidence: it answers no open challenge: ask again")
+        try:
+            verified = verify_evidence(Evidence.unpack(packed), self._anchors(), nonce=asked.nonce, at_s=int(now_s))
+        except OwnWordError as e:
+            if e.serial == device:
+                self._open[gateway].remove(asked)
+            raise
         if verified.device.serial != device:
             raise TrustError(f"evidence: by device {verified.device.serial}, which is not that of {gateway}")
+        self._open[gateway].remove(asked)
         if verified.claims.gateway != gateway or verified.claims.bound != hashlib.sha256(csr).digest():
             raise TrustError("evidence: about another gateway, or another request")
+        _check_key(verified, csr)
         if why := went_back(self._marks(gateway), marks_of(verified)):
             raise TrustError(f"the device is not in order: {why}")
         found = appraise(verified, self._references(), now_s=int(now_s))
@@ -118,6 +144,28 @@ class Issuer:
             raise TrustError(f"the device is not in order: {found.reason}")
         leaf = self._authority.issue_ldevid(csr, gateway=gateway, hours=self._hours)
         return [leaf, *self._authority.chain]
+
+    def _still_open(self, gateway: str, now_s: float) -> list[Challenge]:
+        """Return the challenges that still may be answered: the pace and the deadline keep them few."""
+        found = self._open.get(gateway, [])
+        return [one for one in found if one.issued_s <= now_s <= one.deadline_s]
+
+
+def _is_soon(now_s: float, last_s: float, least_s: float) -> bool:
+    """Return whether it is less than least_s ago. A clock that was put back silences nobody."""
+    return 0 <= now_s - last_s < least_s
+
+
+def _check_key(verified: VerifiedEvidence, csr: bytes) -> None:
+    """Raise TrustError where a request's key is said to be in the TPM, and the TPM does not vouch for just that one."""
+    said = verified.claims.about.get("tls")
+    if (said == "tpm") != (verified.key is not None):
+        how = "without" if verified.key is None else "with"
+        raise TrustError(
+            f"evidence: got tls {said or 'nothing'} {how} a key that the TPM vouches for, want both or none"
+        )
+    if verified.key is not None and verified.key.key != read_request(csr):
+        raise TrustError("evidence: the TPM vouches for another key than that of the request")
 
 
 def issuer_of(files: TrustFiles, signer: Signer, *, marks: Callable[[str], Marks | None]) -> Issuer | None:

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.attest.appraisal import Appraisal
-from gateway.attest.ear import Result
+from gateway.attest.ear import LEEWAY_S, Result
 from gateway.attest.evidence import VerifiedEvidence
 from gateway.model.standing import State
+from provisioning.verifier.rounds import Missed
 
 GOOD = "affirming"
 """What the ledger, too, takes for good; a warning is no less than a failure to it."""
@@ -56,9 +57,16 @@ class Record:
     marks: Marks | None = None
 
     def shown(self, now_s: int, *, result_s: int) -> State:
-        """Return the state as people shall see it: what nobody has confirmed for result_s is stale."""
-        is_old = self.verified_s is None or now_s - self.verified_s > result_s
+        """Return the state as people shall see it: what nobody has confirmed for result_s is stale.
+
+        So is what was confirmed at a time to come: our clock was wrong then, or is now.
+        """
+        is_old = self.verified_s is None or not -LEEWAY_S < now_s - self.verified_s <= result_s
         return State.STALE if self.state is State.TRUSTED and is_old else self.state
+
+    def is_ahead(self, now_s: int) -> bool:
+        """Return whether it was told at a time to come, so far off that no ledger has believed it."""
+        return self.told_s >= now_s + LEEWAY_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +133,7 @@ def judged(record: Record, verified: VerifiedEvidence, appraisal: Appraisal, now
         return Outcome(record=failed, status="contraindicated", nonce=claims.nonce, about=about, vector=_PUT_BACK)
     is_good = appraisal.status == GOOD
     found = _turned(record, State.TRUSTED if is_good else State.FAILED, appraisal.reason, now_s)
-    found = replace(found, marks=marks, verified_s=found.told_s if is_good else record.verified_s)
+    found = replace(found, marks=marks, verified_s=found.told_s if is_good else found.verified_s)
     return Outcome(
         record=found,
         status=appraisal.status,
@@ -134,13 +142,13 @@ def judged(record: Record, verified: VerifiedEvidence, appraisal: Appraisal, now
     )
 
 
-def missed(record: Record, nonce: bytes, why: str, now_s: int, *, deadline_s: float) -> Outcome:
-    """Return what a round comes to that the device did not answer. why: what was wrong with what came instead."""
-    if why:
-        failed = _turned(record, State.FAILED, why, now_s)
-        return Outcome(record=failed, status="contraindicated", nonce=nonce, vector=_NOT_SHOWN)
-    gone = _turned(record, State.UNREACHABLE, f"no answer within {deadline_s:g} s", now_s)
-    return Outcome(record=gone, status="none", nonce=nonce)
+def missed(record: Record, round_: Missed, now_s: int, *, deadline_s: float) -> Outcome:
+    """Return what a round comes to that no good answer ended. Only the device's own wrong answer makes it fail."""
+    if round_.is_own:
+        failed = _turned(record, State.FAILED, round_.why, now_s)
+        return Outcome(record=failed, status="contraindicated", nonce=round_.nonce, vector=_NOT_SHOWN)
+    why = f"no answer within {deadline_s:g} s" + (f" that must be its own; but: {round_.why}" if round_.why else "")
+    return Outcome(record=_turned(record, State.UNREACHABLE, why, now_s), status="none", nonce=round_.nonce)
 
 
 def went_back(before: Marks | None, now: Marks) -> str:
@@ -172,6 +180,9 @@ def _put_back(before: Marks, now: Marks) -> Iterator[str]:
 
 
 def _turned(record: Record, state: State, reason: str, now_s: int) -> Record:
+    if record.is_ahead(now_s):
+        verified_s = None if record.verified_s is None else min(record.verified_s, now_s)
+        record = replace(record, since_s=min(record.since_s, now_s), told_s=now_s - 1, verified_s=verified_s)
     since_s = record.since_s if record.state is state else now_s
     shown = "".join(c if c.isprintable() else "?" for c in reason[:_MOST_WHY])
     # A result is newer than the one before it, also within one second, or its ledger would take it for a replay.

@@ -1,9 +1,11 @@
 """When to ask which gateway, and until when to wait; pure: clock and chance are arguments.
 
-A round is one challenge and what answers it. Answers that cannot be told to be the device's own end no round: else
-whoever can write to a topic could have a device found wrong. What they were is said when nothing better comes.
+A round is one challenge and what answers it. Answers that cannot be told to be the device's own end no round, and make
+no device fail: else whoever can write to a topic could have it found wrong. What they were is said when nothing better
+comes.
 """
 
+import enum
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +17,24 @@ A_SECOND = 50
 MOST_OPEN = 1000
 """Rounds at once: what a broker keeps for one client, and what waits for verification."""
 FIRST_OPEN, LEAST_OPEN = 250, 50
-MOST_BAD = 4
-"""Answers in one round that are looked at."""
+MOST_BAD, LEAST_BAD = 1024 * 1024, 4096
+"""Bytes of wrong answers to the open challenge that are verified in one round, and what each counts for at least.
+
+What does not even hold the challenge's nonce costs nothing, and there may be any number of it.
+"""
 LEAST_S = 5.0
 """Between two challenges to one gateway, however often it asks for one."""
 AGAIN_S = 10.0
 """A gateway that did not answer is asked again so soon, then after twice that, and so on up to the period."""
+
+
+class Wrong(enum.IntEnum):
+    """How much a wrong answer says of the device, from nothing on."""
+
+    NONE = 0
+    NOISE = 1  # it is for no open challenge: anyone's
+    UNPROVEN = 2  # it is for this challenge, and anyone's who has seen that
+    OWN = 3  # the device's own TPM has signed it for this challenge
 
 
 @dataclass(slots=True)
@@ -30,16 +44,21 @@ class _Round:
     nonce: bytes | None = None
     bad: int = 0
     why: str = ""
+    wrong: Wrong = Wrong.NONE
     misses: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missed:
-    """A round that was not answered in time. why: what was wrong with the answers that came, "" for none."""
+    """A round that was not answered in time. why: what was wrong with the answer that says most, "" where none came.
+
+    is_own: whether that was the device's own.
+    """
 
     gateway: str
     nonce: bytes
     why: str
+    is_own: bool
 
 
 class Rounds:
@@ -108,7 +127,7 @@ class Rounds:
     def ask(self, gateway: str, nonce: bytes, now_s: float) -> None:
         """Open a round: this nonce was sent."""
         found = self._rounds[gateway]
-        found.nonce, found.asked_s, found.bad, found.why = nonce, now_s, 0, ""
+        found.nonce, found.asked_s, found.bad, found.why, found.wrong = nonce, now_s, 0, "", Wrong.NONE
         self._open[gateway] = None
 
     def nonce(self, gateway: str) -> bytes | None:
@@ -116,10 +135,13 @@ class Rounds:
         found = self._rounds.get(gateway)
         return found.nonce if found is not None and found.bad < MOST_BAD else None
 
-    def wrong(self, gateway: str, why: str) -> None:
-        """Note an answer that is not known to be the device's own."""
+    def wrong(self, gateway: str, why: str, what: Wrong, *, size: int = 0) -> None:
+        """Note an answer of so many bytes that does not end the round; of several the first that says most is kept."""
         found = self._rounds[gateway]
-        found.bad, found.why = found.bad + 1, found.why or why
+        if what > Wrong.NOISE:
+            found.bad += max(size, LEAST_BAD)
+        if what > found.wrong:
+            found.wrong, found.why = what, why
 
     def answered(self, gateway: str, now_s: float) -> None:
         """Close the round: the device has answered, well or not."""
@@ -135,7 +157,8 @@ class Rounds:
             one = self._rounds[gateway]
             if one.asked_s + self._deadline_s > now_s:
                 break
-            found.append(Missed(gateway=gateway, nonce=one.nonce or b"", why=one.why))
+            is_own = one.wrong is Wrong.OWN
+            found.append(Missed(gateway=gateway, nonce=one.nonce or b"", why=one.why, is_own=is_own))
             self._close(gateway)
             again_s = AGAIN_S * 2 ** min(one.misses, 16) * (1 + self._chance())
             one.misses += 1

@@ -122,10 +122,10 @@ class _Exchange:
             if gateway is None:
                 self._clerk.hear(arrived)
                 continue
-            if arrived.payload and self._desk.is_waiting(gateway):
+            if self._desk.is_answer(gateway, arrived.payload):
                 await self._waiting.put((gateway, arrived.payload))
             else:
-                self._desk.take(gateway, arrived.payload)  # at once: a fleet that greets pushes no answer out
+                self._desk.take(gateway, arrived.payload)  # at once: neither greetings nor noise push an answer out
                 self._stirred.set()
 
     async def _weigh(self) -> None:

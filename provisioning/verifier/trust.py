@@ -3,6 +3,7 @@
 A file that changes is read again. A bad new one keeps the old one in force, and is said loudly until it is good.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,25 @@ _Stamp = tuple[int, int, int]
 class Trust:
     """What answers are measured by. devices: the serial number that each gateway's device must have.
 
-    until_s: when the first list of the revoked, or root, runs out, Unix seconds.
+    ends: when each issuer's newest list of the revoked runs out, and the last root of that issuer's name: infinity,
+    where the issuer is no root. last_s: when the last root runs out. Unix seconds.
     """
 
     anchors: Anchors
     references: References
     devices: Mapping[str, str]
-    until_s: int
+    ends: Mapping[str, tuple[float, float]]
+    last_s: float
+
+    def ended(self, at_s: float) -> str:
+        """Return what has run out, so that no device can be judged, "" for nothing.
+
+        The list of a root that has itself run out is no longer missed.
+        """
+        if at_s > self.last_s:
+            return f"the last root ran out at {self.last_s:.0f}"
+        gone = [name for name, (list_s, root_s) in self.ends.items() if list_s < at_s <= root_s]
+        return f"the newest list of the revoked by {gone[0]} ran out at {self.ends[gone[0]][0]:.0f}" if gone else ""
 
 
 class TrustFiles:
@@ -74,17 +87,31 @@ class TrustFiles:
         except TrustError as e:
             raise ConfigError(f"verifier.device_ca, verifier.crl: {e}") from e
         text = _text(head.reference)
-        ends = [int(crl.next_update_utc.timestamp()) for crl in anchors.crls if crl.next_update_utc is not None]
-        ends += [int(root.not_valid_after_utc.timestamp()) for root in anchors.roots]
         return Trust(
             anchors=anchors,
-            until_s=min(ends),
+            ends=_ends(anchors),
+            last_s=max(root.not_valid_after_utc.timestamp() for root in anchors.roots),
             references=parse_references(text, name=head.reference.name),
             devices={gateway: one.device for gateway, one in config.gateways.items()},
         )
 
     def _look(self) -> list[_Stamp]:
         return [_stamp(path) for path in self._paths]
+
+
+def _ends(anchors: Anchors) -> dict[str, tuple[float, float]]:
+    """Return Trust.ends: of several lists by one issuer the newest counts, as where they are looked up."""
+    newest = {crl.issuer: crl for crl in sorted(anchors.crls, key=lambda crl: crl.last_update_utc)}
+    return {
+        issuer.rfc4514_string(): (
+            crl.next_update_utc.timestamp() if crl.next_update_utc else math.inf,
+            max(
+                (root.not_valid_after_utc.timestamp() for root in anchors.roots if root.subject == issuer),
+                default=math.inf,
+            ),
+        )
+        for issuer, crl in newest.items()
+    }
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from gateway.app.explaining import explain_record
 from gateway.app.handover import Wish, gather
 from gateway.app.rooms import read_room
-from gateway.app.standing import results
-from gateway.carbon.audit.form import ABOUT, LEDGER_LEAVES, MANIFEST, ROWS, Subject, pack_manifest
+from gateway.app.standing.readmitting import Wanted, concern_of, decide
+from gateway.carbon.audit.form import ABOUT, LEDGER_LEAVES, MANIFEST, ROWS, Subject, leaves_path, pack_manifest
 from gateway.carbon.audit.rows import header, lines_of
 from gateway.carbon.audit.standing import check_standings
 from gateway.carbon.audit.verify import verify
 from gateway.carbon.kpi.statements import flat
 from gateway.carbon.standings import Standings
 from gateway.cli import wattseal
-from gateway.codec.bodies import readings_body, schema_body
+from gateway.codec.bodies import epoch_body, line_body, readings_body, schema_body, standing_body
 from gateway.codec.frames import LogMessage, pack_log
 from gateway.codec.leaves import parse
 from gateway.config import parse_ledger
@@ -38,8 +38,9 @@ from gateway.tlog.lines import decode_base64
 from gateway.tlog.merkle import CompactRange, leaf_hash
 from gateway.tlog.note import Signer
 from tests.ears import of_boot
+from tests.ledgering import SIGNERS
 from tests.relying import LEDGER, MINUTE, NS, OFFICER, T0, VERIFIER, Site, site
-from tests.sealing import WITNESS
+from tests.sealing import LINE, WITNESS
 from tests.test_attesting import same_when_rebuilt
 
 ROOM = Schema(
@@ -265,15 +266,64 @@ def test_notes_that_cannot_be_read_or_removed_do_not_stop_the_ledger(tmp_path: P
     assert hall.times("ledger.decision_stays") == 1
 
 
-@pytest.mark.parametrize(
-    "said", ["[" * 30_000, '{"issued_s": 1e999, "proven": [0, 0], "verified_ns": null}', "\0", "{}"]
-)
+@pytest.mark.parametrize("said", ["[" * 30_000, '{"newest": 1e999, "good": [0]}', "\0", "{}"])
 def test_results_that_cannot_be_read_are_as_none(tmp_path: Path, said: str) -> None:
     """The ledger starts, and trusts nobody by them."""
-    path = tmp_path / "results" / "gw1.json"
-    path.parent.mkdir()
-    path.write_text(said)
-    assert results.read(tmp_path, "gw1") == results.Heard()
+    hall = site(tmp_path)
+    hall.run(1)
+    kept(hall).write_text(said)
+    hall.restart()
+    assert hall.state is State.STALE
+
+
+def kept(hall: Site) -> Path:
+    """Return the file in which the ledger keeps what it heard of gw1."""
+    return hall.folder / "state" / "results" / "gw1.json"
+
+
+def test_nothing_beside_the_tokens_of_a_results_file_is_believed(tmp_path: Path) -> None:
+    """Neither what was proven nor when: a failure reaches as far back, and nobody was found good in 2100."""
+    hall = site(tmp_path)
+    hall.run(1)
+    good_ns = hall.now_ns // NS * NS
+    hall.appraised()
+    hall.run(4)
+    more = {"proven": [1, 2**62], "verified_ns": 4_102_444_800 * NS, "issued_s": 0}
+    kept(hall).write_text(json.dumps(json.loads(kept(hall).read_text()) | more))
+    hall.restart()
+    hall.appraised("contraindicated")
+    assert (hall.state, hall.quarantined, hall.standing.verified_ns) == (State.FAILED, 4, good_ns)
+
+
+def test_a_good_result_from_before_a_failure_is_not_taken_again(tmp_path: Path) -> None:
+    """From the broker, once the results file is gone; nor out of the file, put there as the newest one."""
+    hall = site(tmp_path)
+    good = hall.appraised()
+    hall.appraised("contraindicated")
+    for said in (None, {"newest": good, "good": good}):
+        kept(hall).unlink(missing_ok=True)
+        if said is not None:
+            kept(hall).write_text(json.dumps(said))
+        hall.restart()
+        hall.hear(good)
+        hall.run(1)
+        assert hall.state is State.FAILED
+    assert hall.counts.results_refused == 1
+    hall.appraised()
+    assert str(hall.state) == "TRUSTED"
+
+
+@pytest.mark.parametrize(
+    "more", [{"gateway": "gw2"}, {"device": "WS-0002"}, {"key": Signer.generate("wattseal/gw1").verifier.vkey}]
+)
+def test_a_kept_result_about_another_gateway_makes_none_good(tmp_path: Path, more: dict[str, Any]) -> None:
+    """It is the verifier's own, and of now."""
+    hall = site(tmp_path)
+    hall.appraised("contraindicated")
+    token = hall.token(**more)
+    kept(hall).write_text(json.dumps({"newest": token, "good": token}))
+    hall.restart()
+    assert hall.state is State.FAILED
 
 
 # ---- what figures rest on
@@ -358,20 +408,221 @@ def test_an_auditor_who_names_officers_refuses_a_decision_by_another_one(tmp_pat
     hall.ledger.close()
 
 
-def test_an_export_of_a_device_without_any_state_says_so(tmp_path: Path) -> None:
+def bent(files: dict[str, bytes], path: str, kind: str) -> dict[str, bytes]:
+    """Return an export without the first leaves of a kind, all but its last, its manifest signed again."""
+    lines = files[path].splitlines(keepends=True)
+    out = [line for line in lines if parse(decode_base64(json.loads(line)["leaf"])).kind == kind]
+    out = out if kind == "standing" else out[:-1]
+    made = {**files, path: b"".join(line for line in lines if line not in out)}
+    del made[MANIFEST]
+    return {**made, MANIFEST: WITNESS.sign_note(pack_manifest(made))}
+
+
+def test_an_export_of_a_device_without_any_state_is_refused(tmp_path: Path) -> None:
     """All standings are left out, from the newest to the first: the chain holds, and each leaf would count."""
     hall = site(tmp_path, memory=False)
     hall.run(2)
+    with pytest.raises(TrustError, match="no state of gateway 'gw1' is shown"):
+        verify(bent(gather(hall.config, Wish()), LEDGER_LEAVES, "standing"))
+    hall.ledger.close()
+
+
+def test_no_leaf_of_a_key_that_a_tpm_has_bound_counts_as_unattested(tmp_path: Path) -> None:
+    """By whoever has the ledger's key, on a device that failed; a good start of it later hides nothing."""
+    hall = site(tmp_path, memory=False)
+    hall.run(1)
+    hall.appraised()
+    hall.appraised("contraindicated")
+    hall.ledger.seal("standing", standing_body(standing(State.UNATTESTED, hall.size(), hall.size(), epoch=0)))
+    hall.minutes(3)
+    hand_over(hall)
+    assert (hall.counted, hall.quarantined) == (1, 3)
+    hall.look()
+    hall.boot()
+    hall.run(1)
+    hall.appraised()
+    hall.run(1)
+    exported_as_in_the_tables(hall, Wish())
+    same_when_rebuilt(hall)
     files = gather(hall.config, Wish())
-    lines = files[LEDGER_LEAVES].splitlines(keepends=True)
-    kept = [line for line in lines if parse(decode_base64(json.loads(line)["leaf"])).kind != "standing"]
-    made = {**files, LEDGER_LEAVES: b"".join(kept)}
-    del made[MANIFEST]
-    made[MANIFEST] = WITNESS.sign_note(pack_manifest(made))
-    for name, content in made.items():
-        path = tmp_path / "bent" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    found = CliRunner().invoke(wattseal, ["verify", str(tmp_path / "bent")])
-    assert "NO STATE of wattseal/gw1 is shown" in found.output
+    (line,) = verify(files).lines
+    assert [(one.state, one.leaves) for one in line.alone] == [("PENDING", 3)]
+    with pytest.raises(TrustError, match="it counts as UNATTESTED, and no epoch leaf before it shows"):
+        verify(bent(files, leaves_path("gw1"), "epoch"))
+
+
+def test_an_earlier_epoch_cannot_stand_for_one_that_a_tpm_has_bound() -> None:
+    """Whoever makes the export shows the one without a TPM, and leaves out the one with: standings know of it."""
+    held = Standings()
+    for index, one in enumerate(
+        (standing(State.PENDING, 20, 20, epoch=2), standing(State.UNATTESTED, 30, 30, epoch=0))
+    ):
+        held.add(index, one)
+    held.note_epoch("gw1", 0, 1, "k1")
+    assert held.alone("gw1", 31) is State.UNATTESTED
+    assert not held.is_unbound("gw1", 31)
+    assert held.is_unbound("gw1", 19)
+
+
+class Moving(Site):
+    """A site whose gateway has its key in a file at first, and in ledger.toml."""
+
+    is_pinned = True
+
+    @property
+    def toml(self) -> str:
+        """With `key = ` or with `device = `."""
+        device = '[gateways.gw1]\ndevice = "WS-0001"'
+        return super().toml.replace(device, '[gateways.gw1]\nkey = "gw1.vkey"') if self.is_pinned else super().toml
+
+    def begin(self) -> None:
+        """Start the gateway without its TPM."""
+        self.epoch += 1
+        self.signer, self.announced = SIGNERS["gw1"], b""
+        self.seal("epoch", epoch_body(self.epoch, self.signer.verifier.vkey, {"type": "unattested"}))
+        if self.epoch == 1:
+            self.seal("schema", line_body(LINE))
+
+    def move(self, *, is_pinned: bool) -> None:
+        """Change ledger.toml, and restart the ledger."""
+        self.is_pinned = is_pinned
+        self.restart()
+
+
+def test_a_gateway_that_moves_between_a_key_and_a_device_counts_and_each_verdict_says_how(tmp_path: Path) -> None:
+    """Its own log shows that no TPM has bound the key: UNATTESTED holds, and is said for each range."""
+    hall = Moving(tmp_path, windows=((-600, 6000, "400"),), memory=False)
+    hall.begin()
+    hall.run(3)
+    hall.move(is_pinned=False)
+    hall.boot()
+    hall.run(2)
+    hall.appraised()
+    assert (hall.counted, hall.quarantined) == (4, 0)
+    hall.move(is_pinned=True)
+    hall.begin()
+    hall.run(3)
+    hall.move(is_pinned=False)
+    hall.boot()
+    hall.run(1)
+    hall.appraised()
+    exported_as_in_the_tables(hall, Wish())
+    files = gather(hall.config, Wish())
+    (line,) = verify(files, [WITNESS.verifier.vkey, VERIFIER.verifier.vkey]).lines
+    assert [(one.state, one.leaves) for one in line.alone if one.state == "UNATTESTED"] == [
+        ("UNATTESTED", 2),
+        ("UNATTESTED", 3),
+    ]
+    out = tmp_path / "out"
+    for name, content in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(content)
+    found = CliRunner().invoke(wattseal, ["verify", str(out)])
+    for count in (2, 3):
+        assert f"{count} intervals count as UNATTESTED, leaves " in found.output
+    assert "BY THE LEDGER'S WORD ALONE" in found.output
+    same_when_rebuilt(hall)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (State.FAILED, None),
+        (State.FAILED, {"status": "affirming"}),
+        (State.FAILED, {"status": "contraindicated", "signer": Signer.generate("wattseal-verifier/site")}),
+        (State.FAILED, {"status": "contraindicated", "epoch": 2}),
+        (State.FAILED, {"status": "contraindicated", "device": "WS-0002"}),
+        (State.FAILED, {"status": "contraindicated", "issued_s": 10**9, "expires_s": 10**9 + 600}),
+        (State.UNREACHABLE, None),
+        (State.UNREACHABLE, {"status": "contraindicated"}),
+        (State.UNREACHABLE, {"status": "none", "gateway": "gw2", "vector": {}}),
+    ],
+)
+def test_an_auditor_refuses_a_bad_state_that_no_verifier_has_found(
+    tmp_path: Path, state: State, said: dict[str, Any] | None
+) -> None:
+    """Else the ledger's owner drops inconvenient intervals in a verifier's name."""
+    hall = site(tmp_path)
+    true: dict[str, Any] = {"status": "none", "vector": {}}
+    if state is State.FAILED:
+        true = {"status": "contraindicated"}
+    for token, why in ((hall.token(**true), ""), ("" if said is None else hall.token(**said), f"{state} by no result")):
+        held = Standings()
+        held.note_epoch("gw1", 0, 1, hall.signer.verifier.vkey)
+        held.add(1, standing(State.PENDING, 0, 0))
+        held.add(2, standing(state, 0, 0, t_ns=hall.now_ns, result=token))
+        trust, devices = [VERIFIER.verifier.vkey], {"gw1": "WS-0001"}
+        if not why:
+            (found,) = check_standings(held, devices, ledger=LEDGER, trust=trust, devices=devices)
+            assert (found.checked, found.results, found.bad) == (True, 0, 1)
+            continue
+        with pytest.raises(TrustError, match=why):
+            check_standings(held, devices, ledger=LEDGER, trust=trust, devices=devices)
+
+
+def test_an_auditor_refuses_a_bad_result_that_is_used_again(tmp_path: Path) -> None:
+    """It was true, and a good one has come since."""
+    hall = site(tmp_path)
+    bad = hall.token("contraindicated")
+    hall.now_ns += NS
+    held = Standings()
+    for index, (state, token) in enumerate(
+        [(State.PENDING, ""), (State.FAILED, bad), (State.TRUSTED, hall.token()), (State.FAILED, bad)]
+    ):
+        held.add(index, standing(state, 5, 5, t_ns=hall.now_ns, result=token))
+    with pytest.raises(TrustError, match="older than the one before it"):
+        check_standings(held, ["gw1"], ledger=LEDGER, trust=[VERIFIER.verifier.vkey], devices={})
+
+
+def test_what_the_ledger_seals_when_its_disk_has_room_again_an_auditor_takes(tmp_path: Path) -> None:
+    """A bad result that has run out meanwhile is none; the next one says the same."""
+    hall = site(tmp_path)
+    hall.run(1)
+    hall.appraised()
+    disk = hall.disk(None)
+    disk.room = sum(disk.size(path) or 0 for path in disk.paths())
+    hall.unreachable()
+    hall.appraised("contraindicated")
+    hall.now_ns += 2000 * NS
+    disk.room = None
+    hall.look()
+    hall.look()
+    assert str(hall.state) == "UNREACHABLE"
+    hall.appraised("contraindicated")
+    assert str(hall.state) == "FAILED"
+    held, trust = hall.ledger.facts.standings, [VERIFIER.verifier.vkey]
+    (found,) = check_standings(held, ["gw1"], ledger=LEDGER, trust=trust, devices={})
+    assert (found.results, found.bad, found.checked) == (1, 2, True)
+
+
+# ---- decisions
+
+
+def test_a_decision_dated_in_the_future_is_refused(tmp_path: Path) -> None:
+    """It could never be undone: each later one would come before it."""
+    hall = site(tmp_path)
+    hall.run(2)
+    first, stop = hall.size() - 1, hall.size()
+    hall.decide(first, stop, admit=False, made_ns=253_370_764_800 * NS)
+    hall.decide(first, stop, admit=False, made_ns=hall.now_ns + 70 * NS)
+    assert (hall.quarantined, hall.counts.decisions_refused) == (0, 2)
+    hall.decide(first, stop, admit=False, made_ns=hall.now_ns + 50 * NS)
+    assert (hall.quarantined, hall.counts.decisions) == (1, 1)
+    hall.now_ns += MINUTE
+    hall.decide(first, stop, admit=True)
+    assert (hall.quarantined, hall.counts.decisions) == (0, 2)
+
+
+def test_an_officer_whose_clock_is_behind_a_decision_is_told_before_he_signs(tmp_path: Path) -> None:
+    """The ledger would refuse it, and say so in its own log lines alone."""
+    hall = site(tmp_path, memory=False)
+    hall.run(2)
+    (tmp_path / "jane.key").write_text(OFFICER.to_text() + "\n")
+    hall.decide(hall.size() - 1, hall.size(), admit=False)
+    concern = concern_of(
+        hall.config, Wanted(gateway="gw1", leaves=(hall.size() - 1, hall.size()), start_ns=None, end_ns=None)
+    )
+    with pytest.raises(ConfigError, match=r"clock: got 2026-.*not made after the one before it"):
+        decide(hall.config, concern, admit=True, reason="r", key=tmp_path / "jane.key", now_ns=lambda: T0)
+    assert decide(hall.config, concern, admit=True, reason="r", key=tmp_path / "jane.key", now_ns=lambda: hall.now_ns)
     hall.ledger.close()

@@ -13,12 +13,13 @@ from gateway.attest.birth import read_birth
 from gateway.codec.enrol_lines import pack_line, read_line, to_text
 from gateway.errors import LinkError, TrustError
 from gateway.tlog.note import Signer
+from provisioning.station.batch import run_batch
 from provisioning.station.enrolment import StepError
 from provisioning.station.link import Link
 from provisioning.station.maker import Maker, new_tpm, now, open_tpm, running_tpm, store_certificate
 from provisioning.station.order import STRICT
 from provisioning.station.transport import Direct
-from tests.stations import FACTORY, MAKER, Answer, Plant, honest, instead, order_of, plant_in
+from tests.stations import FACTORY, MAKER, Answer, Plant, Twist, honest, instead, order_of, plant_in
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_a_strict_station_refuses_what_a_lenient_one_takes_and_remarks(plant: Pl
     with pytest.raises(StepError, match="strays from the norm"):
         station.enrol(order_of("WS-1"))
     enrolled = plant.enrol("WS-1")
-    assert read_birth(enrolled.birth, verifier=FACTORY.verifier).ek_remarks
+    assert read_birth(enrolled.record.note, verifier=FACTORY.verifier).ek_remarks
 
 
 def test_a_tpm_that_is_swapped_between_two_runs_is_refused(plant: Plant) -> None:
@@ -174,7 +175,30 @@ def test_two_units_with_one_serial_are_refused(plant: Plant) -> None:
     first = plant.enrol("WS-1")
     plant.serials["twin"] = "WS-1"
     refused(plant, "WS-1", address="twin", step="ak", why="two units with one serial")
-    assert plant.registrar.unit("WS-1").birth == first.birth
+    assert plant.registrar.unit("WS-1").birth == first.record.note
+
+
+def test_a_copy_of_an_enrolled_disk_on_another_board_of_its_serial_is_refused(plant: Plant) -> None:
+    """The birth record is public: that it is there proves nothing. Nor does the EK certificate of the true board."""
+    plant.enrol("WS-1")
+    shutil.copytree(plant.boards / "WS-1" / "identity", plant.boards / "copy" / "identity")
+    plant.serials["copy"] = "WS-1"
+    with running_tpm(plant.boards / "WS-1" / "t") as tcti, open_tpm(tcti) as tpm:
+        true = {
+            "certificate": to_text(tpm.ek_certificate("rsa2048") or b""),
+            "public": to_text(tpm.ek_public("rsa2048")),
+        }
+    tries: dict[str, Twist] = {
+        "two units with one serial": instead("ek", lambda ok: ok),
+        "not the one in its EK certificate": instead("ek", lambda ok: {**ok, "certificate": true["certificate"]}),
+        "the unit refuses": instead("ek", lambda _: true),
+    }
+    orders = [order_of("WS-1", address="copy")]
+    for why, twist in tries.items():
+        plant.twists["copy"] = twist
+        (found,) = run_batch(plant.station, orders, jobs=1, told=lambda _, __: None, done=lambda _: None)
+        assert (found.is_ok, found.step) == (False, "ak")
+        assert why in found.why
 
 
 def test_one_tpm_under_two_serials_is_refused(plant: Plant) -> None:
@@ -252,9 +276,9 @@ def test_a_tampered_birth_record_is_refused(plant: Plant) -> None:
     enrolled = plant.enrol("WS-1")
     for old, new in ((b"WS-1", b"WS-2"), (b'"value":3', b'"value":9')):
         with pytest.raises(TrustError):
-            read_birth(enrolled.birth.replace(old, new, 1), verifier=FACTORY.verifier)
+            read_birth(enrolled.record.note.replace(old, new, 1), verifier=FACTORY.verifier)
     with pytest.raises(TrustError):
-        read_birth(enrolled.birth, verifier=Signer.generate(FACTORY.name).verifier)
+        read_birth(enrolled.record.note, verifier=Signer.generate(FACTORY.name).verifier)
 
 
 def test_a_unit_that_answers_nonsense_is_refused_in_bounded_time_and_memory() -> None:

@@ -232,6 +232,13 @@ class Chain:
         path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
+def verifier_command(folder: Path) -> list[str]:
+    """Return the command line of the attestation service in this folder."""
+    environment = [f"{name}={value}" for name, value in _SECRETS.items()]
+    command = ["env", *environment, sys.executable, "-m", "provisioning.cli", "verifier", "run"]
+    return [*command, str(folder / "verifier.toml")]
+
+
 @asynccontextmanager
 async def enrolled(folder: Path, tpm_state: Path) -> AsyncIterator[Chain]:
     """Give a chain whose device the factory has enrolled; its TPM runs."""
@@ -256,13 +263,9 @@ async def running_chain(chain: Chain, *, seed: int = 1) -> AsyncIterator[Site]:
         devices = plant_devices(f"{LOCAL}:{plant.port}", period_s=0.5)
         chain.write(broker=f"{LOCAL}:{broker.port}", devices=devices)
         site = Site(folder=folder, control=plant.control)
-        environment = [f"{name}={value}" for name, value in _SECRETS.items()]
         commands: dict[str, Sequence[str]] = {
             "ledger": wattseal("ledger", "run", str(folder / "ledger.toml")),
-            "verifier": [
-                *("env", *environment, sys.executable, "-m", "provisioning.cli", "verifier", "run"),
-                str(folder / "verifier.toml"),
-            ],
+            "verifier": verifier_command(folder),
             **{name: wattseal(name, str(folder / "gateway.toml")) for name in ("seal", "forward", "collect")},
         }
         stack.push_async_callback(_end, site)

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from gateway.app.demo import GATEWAY
 from gateway.app.supervisor import wattseal
 from tests.system.attested import SERIAL, Chain, enrolled, running_chain
-from tests.system.site import eventually
+from tests.system.site import Part, eventually
 from tests.tpms import make_state, running_tpm
 
 
@@ -80,15 +81,25 @@ async def test_from_the_factory_to_the_figure_through_a_drift_and_back(tmp_path:
         roots = ["--ek-root", "maker/swtpm-localca-rootca-cert.pem"]
         found = chain.wattseal("verify", "export", "--device-ca", "roots.pem", *birth, *roots)
         assert SERIAL in found
-        assert "UNATTESTED" not in found.partition("ledger")[2] or "wattseal-ledger" in found
         assert "tpm2-quote" in found
+        assert found.count("UNATTESTED") == 1, found
+        assert "UNATTESTED: no TPM vouches for the keys of wattseal-ledger/demo." in found, "the ledger has none"
     assert "Traceback" not in (tmp_path / "processes.log").read_text(errors="replace")
+
+
+BLIND = """\
+from gateway.attest.structures import Public
+from gateway.cli import main
+Public.stands_in = lambda self, certificate: True
+main()
+"""
+"""A seal that does not look whether its certificates are for the TPM that it has."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_copied_disk_on_another_tpm_produces_no_acceptable_leaf(tmp_path: Path, tpm_state: Path) -> None:
-    """Its seal does not start, its request for a certificate is refused, and the broker lets nobody in."""
+    """Its seal does not start; one that does not look gets no certificate, so that the broker lets its data not in."""
     (tmp_path / "a").mkdir()
     async with enrolled(tmp_path / "a", tpm_state) as chain, running_chain(chain) as site:
         await chain.until("TRUSTED")
@@ -100,10 +111,9 @@ async def test_a_copied_disk_on_another_tpm_produces_no_acceptable_leaf(tmp_path
         size = chain.status()["leaves"]
         other = make_state(tmp_path / "o")
         (tmp_path / "u").mkdir()
-        with running_tpm(other, tmp_path / "u") as tcti:
+        with running_tpm(other, tmp_path / "u") as tcti, (thief / "thief.log").open("ab") as log:
             text = (thief / "gateway.toml").read_text().replace(chain.tcti, tcti)
             (thief / "gateway.toml").write_text(text)
-            copy = Chain(thief, tcti)
             done = subprocess.run(
                 ["timeout", "20", *wattseal("seal", str(thief / "gateway.toml"))],
                 cwd=tmp_path,
@@ -113,5 +123,32 @@ async def test_a_copied_disk_on_another_tpm_produces_no_acceptable_leaf(tmp_path
             )
             assert done.returncode == 2, done.stderr
             assert "attest.chain" in done.stderr
-            assert copy.folder != chain.folder
+            # A thief's own program does not look. Its evidence is by another TPM all the same.
+            (thief / "gateway.toml").write_text(text + "counters = []\n")
+            seal = [sys.executable, "-c", BLIND, "seal", str(thief / "gateway.toml")]
+            lines = {"seal": seal} | {
+                name: wattseal(name, str(thief / "gateway.toml")) for name in ("forward", "collect")
+            }
+            parts = [Part(name, line, errors=log) for name, line in lines.items()]
+            try:
+                for part in parts:
+                    part.start()
+                await chain.until("UNREACHABLE")
+                await eventually(
+                    lambda: said(tmp_path / "a" / "processes.log", '"verifier.certificate"', "refused"),
+                    within_s=30,
+                    what="the verifier refuses the thief a certificate",
+                )
+            finally:
+                for part in parts:
+                    await part.stop()
+            told = (thief / "thief.log").read_text(errors="replace")
+            assert "forward.connected" not in told
+            assert "forward.certified" not in told
         assert chain.status()["leaves"] == size
+        assert chain.status()["state"] == "UNREACHABLE"
+
+
+async def said(log: Path, *words: str) -> bool:
+    """Return whether a line of a log has all these words."""
+    return any(all(word in line for word in words) for line in log.read_text(errors="replace").splitlines())

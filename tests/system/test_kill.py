@@ -136,6 +136,7 @@ def check_loss(books: Books, collect: Part, pulse: Pulse) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "victims",

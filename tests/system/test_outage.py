@@ -113,6 +113,7 @@ async def test_a_broker_that_stops_or_goes_silent_and_a_ledger_that_is_away_cost
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["broker stopped", "broker silent", "ledger stopped"])
 async def test_minutes_without_a_broker_or_a_ledger_cost_nothing(

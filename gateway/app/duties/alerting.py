@@ -4,21 +4,27 @@ It reads the cells of a line as they come to the tables, once, in order of time;
 nothing after the event. After a restart it reads again from the newest baseline on, at most BACK_NS: what was sealed
 then is not sealed again, and what is open stays so. A change of the line's plan begins like a restart. Where an
 operator accepted an alert later than that baseline, it reads from there: what was usual before is not learned again.
+A product that was made since BACK_NS ago and has no baseline is learned from then on, or from when an alert of it was
+accepted: what lies before the newest baseline is read for that alone.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.app import learning
 from gateway.app.alerts import AlertBook, LineName, cause_words, read_alerts
 from gateway.app.duties.duty import Desk
 from gateway.app.shelving import ACCEPT, SHELVE, Request, take
 from gateway.carbon.alerts.alert import LEARNED, RAISED, AlertEvent
 from gateway.carbon.alerts.detect import LineWatch
+from gateway.carbon.alerts.learning import LEAST_WINDOWS
 from gateway.carbon.alerts.observe import HOUR_NS, Observation, observe
+from gateway.carbon.alerts.windows import WINDOW_NS
 from gateway.carbon.figures import Cell
 from gateway.codec.bodies import event_body
 from gateway.codec.leaves import MAX_HEADER, MAX_LEAF
@@ -66,6 +72,7 @@ class Alerting:
         self._state, self._desk, self._log, self._steady = state, desk, log, steady
         self._lines: dict[LineName, _Line] = {}
         self._due_ns = self._discover_ns = 0
+        self._learning: list[dict[str, Any]] | None = None
 
     async def run(self) -> None:
         """Nothing is to be served or fetched."""
@@ -74,15 +81,16 @@ class Alerting:
         """Read what is new of each line, and seal what it says."""
         if self._due_ns - _EVERY_NS <= now_ns < self._due_ns:  # a clock that was set back does not stop it
             return
-        if not self._discover_ns - _DISCOVER_NS <= now_ns < self._discover_ns:
-            self._discover(now_ns)
-            self._discover_ns = now_ns + _DISCOVER_NS
         stop_s = self._steady() + MOST_S
         is_done = True
+        if not self._discover_ns - _DISCOVER_NS <= now_ns < self._discover_ns:
+            is_done = self._discover(now_ns, stop_s)
+            self._discover_ns = now_ns + _DISCOVER_NS if is_done else 0
         for line in list(self._lines.values()):
             is_done = is_done and self._read_on(line, now_ns, stop_s)
         if is_done:  # not while a line is as it was long ago
             self._take_requests(now_ns)
+            self._write_learning()
         self._due_ns = now_ns + _EVERY_NS if is_done else now_ns
 
     @property
@@ -92,8 +100,8 @@ class Alerting:
 
     # ---- lines
 
-    def _discover(self, now_ns: int) -> None:
-        """Take up lines that are new, and those whose plan has changed."""
+    def _discover(self, now_ns: int, stop_s: float) -> bool:
+        """Take up lines that are new, and those whose plan has changed; return False where some have to wait."""
         plan = self._desk.facts.plan_at(now_ns).plan
         with self._desk.book.reading() as connection:
             names = {(gateway, line) for gateway, line, _ in tables.line_zones(connection)}
@@ -101,6 +109,9 @@ class Alerting:
             book = read_alerts(connection) if new else AlertBook()
             for name in new:
                 self._lines[name] = self._resumed(connection, name, plan.line(*name), book)
+                if self._steady() >= stop_s:
+                    return name == new[-1]
+        return True
 
     def _is_new(self, name: LineName, plan: LinePlan) -> bool:
         held = self._lines.get(name)
@@ -112,16 +123,28 @@ class Alerting:
         baselines = book.baselines.get(name, {})
         span = tables.cell_span(connection, Slice(gateway=gateway, line=line))
         first, last = (0, 0) if span is None else span
+        back_ns = max(first, last - BACK_NS)
         learned = max((one.until_ns for one in baselines.values()), default=0)
-        accepted = max((one.cleared_ns or 0 for one in book.learning.get(name, {}).values()), default=0)
+        anew = {key: one.cleared_ns or 0 for key, one in book.learning.get(name, {}).items()}
+        judged_ns = max([back_ns, learned, *anew.values()])
+        made = tables.products_made(connection, *name, back_ns, judged_ns, least_ns=LEAST_WINDOWS * WINDOW_NS)
+        from_ns = min([judged_ns, *(anew.get(key, 0) for key in made if key not in baselines)])
         loads = {asset: meter.load for asset, meter in plan.meters.items()}
         loads |= {asset: virtual.load for asset, virtual in plan.virtual.items()}
-        watch = LineWatch(plan.alerts, gateway=gateway, line=line, loads=loads, baselines=baselines)
+        watch = LineWatch(
+            plan.alerts,
+            gateway=gateway,
+            line=line,
+            loads=loads,
+            baselines=baselines,
+            past=book.of(name),
+            judged_ns=judged_ns,
+        )
         return _Line(
             name=name,
             plan=plan,
             watch=watch,
-            next_ns=max(first, learned, accepted, last - BACK_NS),
+            next_ns=max(back_ns, from_ns),
             said_ns=book.said_ns.get(name, 0),
         )
 
@@ -140,7 +163,8 @@ class Alerting:
             for one in seen:
                 if not line.is_resumed and one.end_ns > line.said_ns:
                     self._resume(line)
-                line.waiting += [event for event in line.watch.feed(one) if event.t_ns > line.said_ns]
+                said = line.watch.feed(one)  # a baseline that was sealed is not learned again
+                line.waiting += [event for event in said if event.t_ns > line.said_ns or event.what == LEARNED]
                 line.next_ns = one.end_ns
         return False
 
@@ -148,7 +172,7 @@ class Alerting:
         with self._desk.book.reading() as connection:
             book = read_alerts(connection)
         if line.said_ns:
-            line.watch.restore(book.open_of(line.name))
+            line.watch.restore(book.of(line.name))
         line.is_resumed = True
 
     def _chunk(self, line: _Line, now_ns: int) -> list[Observation]:
@@ -190,6 +214,21 @@ class Alerting:
             ends = [one.end_ns for one in calendar.shifts(*line.name, start_ns, start_ns + 1) if one.id == shift]
             line.shift = (shift, ends[0] if ends else None)
         return line.shift[1]
+
+    def _write_learning(self) -> None:
+        """Write down what is learned, where that has changed."""
+        rows = [
+            {"gateway": line.name[0], "line": line.name[1], **one._asdict()}
+            for line in self._lines.values()
+            for one in line.watch.learning()
+        ]
+        if rows == self._learning:
+            return
+        try:
+            learning.write(self._state, rows)
+        except OSError as e:
+            self._log.error("ledger.learning", why=str(e))
+        self._learning = rows
 
     # ---- events
 

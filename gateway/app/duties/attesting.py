@@ -22,7 +22,7 @@ from gateway.app.keys import read_verifier
 from gateway.app.standing import results
 from gateway.app.standing.window import window_of
 from gateway.attest.ear import Result, boot_of, verify_result
-from gateway.carbon.standings import NEW_EPOCH
+from gateway.carbon.reliance import NEW_EPOCH
 from gateway.codec.bodies import event_body, standing_body
 from gateway.codec.standing_leaves import MAX_REASON
 from gateway.config import LedgerConfig
@@ -56,7 +56,7 @@ class Attesting:
             officers = config.attest.officers
         self._deciding = Deciding(self._state, desk, log, ledger=config.origin, officers=officers)
         self._topics = {result_topic(name): name for name in self._devices}
-        self._heard = {name: results.read(self._state, name, self._verify) for name in self._devices}
+        self._heard = {name: self._recall(name) for name in self._devices}
         self._said: dict[str, int] = {}
         self._due_ns = self._count_ns = 0
         now_ns = desk.clock.read().t_ns
@@ -103,16 +103,19 @@ class Attesting:
 
     # ---- results
 
-    def _verify(self, token: str) -> Result:
-        if self._verifier is None:
-            raise TrustError("result: no verifier in ledger.toml")
-        now_s = self._desk.clock.read().t_ns // _SECOND_NS
-        name = self._verifier.name
-        return verify_result(token, issuer=name, audience=self._origin, verifier=self._verifier, now_s=now_s)
+    def _recall(self, gateway: str) -> results.Heard:
+        standings, device = self._desk.facts.standings, self._devices[gateway]
+        verify = results.kept_by(gateway, device, verifier=self._verifier, ledger=self._origin, standings=standings)
+        return results.read(self._state, gateway, verify, sealed=results.newest_sealed(standings, gateway))
 
     def _check(self, gateway: str, payload: bytes) -> Result:
         """Return a result that is about this gateway as it runs now. Raises TrustError."""
-        result = self._verify(payload.decode())
+        if self._verifier is None:
+            raise TrustError("result: no verifier in ledger.toml")
+        name, now_s = self._verifier.name, self._desk.clock.read().t_ns // _SECOND_NS
+        result = verify_result(
+            payload.decode(), issuer=name, audience=self._origin, verifier=self._verifier, now_s=now_s
+        )
         if result.gateway != gateway:
             raise TrustError(f"result: it is about gateway {result.gateway[:63]!r}")
         if result.status == "none":
@@ -174,12 +177,13 @@ class Attesting:
         """Return the state that a gateway is in, why, and the token that says so."""
         heard = self._heard[gateway]
         told = heard.newest
-        if told is not None and told.result.status == "none" and held.state is not State.FAILED:
-            return State.UNREACHABLE, told.result.reason, told.token
-        if told is not None and told.result.status != "none" and told.result.epoch == held.epoch:
-            if told.result.status != results.GOOD:
-                return State.FAILED, f"{told.result.status}: {told.result.reason}", told.token
-            if told.holds(now_ns):
+        if told is not None and told.may_be_sealed(now_ns):
+            status, is_of_it = told.result.status, told.result.epoch == held.epoch
+            if status == "none" and held.state is not State.FAILED:
+                return State.UNREACHABLE, told.result.reason, told.token
+            if status not in {"none", results.GOOD} and is_of_it:
+                return State.FAILED, f"{status}: {told.result.reason}", told.token
+            if status == results.GOOD and is_of_it and told.holds(now_ns):
                 return State.TRUSTED, "", told.token
         if held.state is State.TRUSTED:
             return self._aged(heard, now_ns)
@@ -187,7 +191,8 @@ class Attesting:
 
     def _aged(self, heard: results.Heard, now_ns: int) -> tuple[State, str, str]:
         good = heard.good
-        if good is not None and good.holds(now_ns):
+        is_newest = heard.newest is None or heard.newest.result.status == results.GOOD
+        if good is not None and good.holds(now_ns) and is_newest:
             return State.TRUSTED, "", good.token
         is_ahead = good is not None and now_ns < good.result.issued_s * _SECOND_NS
         return State.STALE, "the newest good result is " + ("later than our clock" if is_ahead else "too old"), ""

@@ -10,9 +10,13 @@ from gateway.app.duties.duty import Desk
 from gateway.app.standing.officers import MAX_NOTE, read_officers, waiting
 from gateway.app.standing.window import window_of
 from gateway.attest.decision import Ruling, verify_ruling
+from gateway.carbon.exact import utc
 from gateway.codec.bodies import decision_body, event_body
 from gateway.errors import ConfigError, TrustError
 from gateway.model import Decision
+
+AHEAD_NS = 60_000_000_000
+"""So far ahead of ours may be the clock by which a decision was made."""
 
 
 class Deciding:
@@ -52,6 +56,12 @@ class Deciding:
         ruling = verify_ruling(
             note, () if self._officers is None else read_officers(self._officers), ledger=self._ledger
         )
+        if ruling.made_ns > now_ns + AHEAD_NS:
+            # It could never be undone: no later one on these leaves is made after it.
+            raise TrustError(
+                f"decision: made {utc(ruling.made_ns)}, and the ledger's clock says {utc(now_ns)}: want a time by now, "
+                "or 60 s ahead at most; set the clock right where it is signed, and sign again"
+            )
         decision = Decision(
             gateway=ruling.gateway,
             first=ruling.first,

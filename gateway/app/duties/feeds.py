@@ -90,7 +90,7 @@ class Feeds:
             feed = self.feeds.get(name)
             if feed is None or feed.section.provider != pin.provider:
                 continue  # a feed of before: ledger.toml has changed since
-            feed.pin(pin.region)
+            feed.pin(pin.region, now_ns)
             self._wakes[name].set()
             if not self._seal(name, pin, location, now_ns):
                 return False

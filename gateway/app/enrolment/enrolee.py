@@ -29,6 +29,8 @@ _PIECE = 1024 * 1024
 _NONCE = lines.blob(NONCE_BYTES, least=NONCE_BYTES)
 _WHOLE = {"install", "finish"}
 """Operations whose arguments are files, by name."""
+_OPEN = {"hello", "identify", "ek", "activate", "finish"}
+"""What an enrolled unit answers too: that it is the one of the factory's book, and no more. Nothing of it signs."""
 _ANCHOR_FILES = {name: lines.optional(lines.blob(MAX_FILE)) for name in ANCHORS}
 
 
@@ -102,11 +104,10 @@ class Enrolee:
         asked = lines.fields_of(said, {"id": _any, "op": lines.choice(*self._operations), "args": _any}, "request")
         fields, operation = self._operations[asked["op"]]
         arguments = lines.fields_of(said["args"], fields, asked["op"])
-        if operation != self._hello:
-            if self._identity.is_enrolled and operation != self._finish:
-                raise TrustError("this unit is enrolled, want a factory reset before it is enrolled again")
-            if not self._is_identified and operation != self._identify:
-                raise TrustError(f"{asked['op']}: want identify first")
+        if asked["op"] not in _OPEN and self._identity.is_enrolled:
+            raise TrustError("this unit is enrolled, want a factory reset before it is enrolled again")
+        if asked["op"] not in {"hello", "identify"} and not self._is_identified:
+            raise TrustError(f"{asked['op']}: want identify first")
         if "nonce" in arguments:
             self._use(arguments["nonce"])
         if asked["op"] in _WHOLE:

@@ -8,8 +8,10 @@ from gateway.app.dual import reading
 from gateway.app.keys import read_signer
 from gateway.app.standing.officers import drop
 from gateway.app.standing.rejudge import Source
+from gateway.app.standing.states import standings_of
 from gateway.attest.decision import Ruling, sign_ruling
 from gateway.carbon.emissions import LineProjector
+from gateway.carbon.exact import utc
 from gateway.carbon.facts import Facts
 from gateway.config import LedgerConfig
 from gateway.errors import ConfigError, TrustError
@@ -107,7 +109,8 @@ def decide(
 ) -> Path:
     """Sign a decision with an officer's key and hand it to the ledger; return the file in which it waits.
 
-    Raises ConfigError for a key that cannot be read, and for a reason that no note can hold.
+    Raises ConfigError for a key that cannot be read, for a reason that no note can hold, and where a decision on some
+    of these leaves is of a later time than now: the ledger would refuse this one.
     """
     signer = read_signer(key, "--key", name=None)
     try:
@@ -123,4 +126,9 @@ def decide(
         )
     except TrustError as e:
         raise ConfigError(f"--reason: {e}") from e
+    try:
+        with reading(config) as connection:
+            standings_of(config, connection).check_ruling(ruling)
+    except TrustError as e:
+        raise ConfigError(f"clock: got {utc(ruling.made_ns)}: {e}; want this machine's clock right") from e
     return drop(config.ledger.state, sign_ruling(ruling, signer))

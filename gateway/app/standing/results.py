@@ -1,24 +1,26 @@
 """What a verifier has told the ledger of each gateway: its newest result, and the newest good one, kept over restarts.
 
-They are files in the ledger's state folder, a token each, and verified again when they are read: whoever writes there
-cannot make a gateway good, only make the ledger forget that it was.
+They are files in the ledger's state folder, the two tokens each, and nothing beside what these say is believed: so
+whoever writes there cannot make a gateway good, only make the ledger forget that it was. No older result counts than
+the newest one that the ledger's own log holds of the gateway's epoch, whatever the files say.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from gateway.attest.ear import LEEWAY_S, Result
+from gateway.attest.ear import LEEWAY_S, Result, verify_result
+from gateway.carbon.standings import Standings
 from gateway.errors import TrustError
+from gateway.tlog.note import Verifier
 
 GOOD = "affirming"
 _MOST_BYTES = 64_000
 _SECOND_NS = 1_000_000_000
 
 Verify = Callable[[str], Result]
-"""From a token to what it says, for this ledger and by its verifier; raises TrustError."""
+"""From a token to what it says of one gateway, by its verifier, whenever that was; raises TrustError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,36 +35,61 @@ class Told:
         result = self.result
         return (result.issued_s - LEEWAY_S) * _SECOND_NS <= now_ns < result.expires_s * _SECOND_NS
 
+    def may_be_sealed(self, now_ns: int) -> bool:
+        """Return whether whoever verifies a standing of now takes it for the reason: clocks may differ."""
+        result = self.result
+        return (result.issued_s - LEEWAY_S) * _SECOND_NS <= now_ns < (result.expires_s + LEEWAY_S) * _SECOND_NS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
-    """What was heard of a gateway. issued_s: of the newest result ever taken. verified_ns: when it was last good.
+    """What was heard of a gateway. issued_s: no result counts that is not newer. newest, good: results; None for none.
 
-    newest, good: results that held when they were read; None for none, or none that still does.
-    proven: the epoch and the size of its log that the newest good result was about: nobody vouches for what is later.
+    They may have run out since.
     """
 
     issued_s: int = 0
-    verified_ns: int | None = None
     newest: Told | None = None
     good: Told | None = None
-    proven: tuple[int, int] = (0, 0)
+
+    @property
+    def verified_ns(self) -> int | None:
+        """When the gateway was last found good."""
+        return None if self.good is None else self.good.result.issued_s * _SECOND_NS
+
+    @property
+    def proven(self) -> tuple[int, int]:
+        """The epoch and size of the log that the newest good result was about: nobody vouches for what is later."""
+        return (0, 0) if self.good is None else (self.good.result.epoch, self.good.result.log_size)
 
     def take(self, told: Told) -> "Heard":
         """Return what is known with a newer result. Raises TrustError for one that is not newer."""
-        result = told.result
-        if result.issued_s <= self.issued_s:
+        issued_s = told.result.issued_s
+        if issued_s <= self.issued_s:
             raise TrustError(f"result: not newer than the one before it, of {self.issued_s}: a replay, or late")
-        if result.status != GOOD:
-            return replace(self, issued_s=result.issued_s, newest=told)
-        verified_ns = max(self.verified_ns or 0, result.issued_s * _SECOND_NS)
-        proven = (result.epoch, result.log_size)
-        return Heard(issued_s=result.issued_s, verified_ns=verified_ns, newest=told, good=told, proven=proven)
+        good = told if told.result.status == GOOD else self.good
+        return Heard(issued_s=issued_s, newest=told, good=good)
 
     def of_epoch(self, epoch: int) -> "Heard":
         """Return what still says something when another epoch begins: not that an earlier one did not answer."""
         is_old = self.newest is not None and self.newest.result.epoch != epoch
         return replace(self, newest=None) if is_old else self
+
+
+def kept_by(gateway: str, device: str, *, verifier: Verifier | None, ledger: str, standings: Standings) -> Verify:
+    """Return what verifies results that were kept of a gateway: they are about it, its device and one of its epochs."""
+
+    def verify(token: str) -> Result:
+        if verifier is None:
+            raise TrustError("result: no verifier in ledger.toml")
+        result = verify_result(token, issuer=verifier.name, audience=ledger, verifier=verifier, now_s=None)
+        about = {(number, key) for _, number, key in standings.epochs(gateway)}
+        is_of_it = result.status == "none" or (result.device == device and (result.epoch, result.key) in about)
+        if result.gateway != gateway or not is_of_it:
+            raise TrustError("result: it is about something else")
+        return result
+
+    return verify
 
 
 def folder_of(state: Path) -> Path:
@@ -72,8 +99,8 @@ def folder_of(state: Path) -> Path:
 
 def write(state: Path, gateway: str, heard: Heard) -> None:
     """Write down what was heard. Raises OSError."""
-    said: dict[str, Any] = {"issued_s": heard.issued_s, "verified_ns": heard.verified_ns, "proven": heard.proven}
-    said |= {name: None if told is None else told.token for name, told in _tokens(heard).items()}
+    told = {"newest": heard.newest, "good": heard.good}
+    said = {name: None if one is None else one.token for name, one in told.items()}
     folder_of(state).mkdir(exist_ok=True)
     path = folder_of(state) / f"{gateway}.json"
     fresh = path.with_suffix(".new")
@@ -81,27 +108,32 @@ def write(state: Path, gateway: str, heard: Heard) -> None:
     fresh.replace(path)
 
 
-def read(state: Path, gateway: str, verify: Verify | None = None) -> Heard:
-    """Return what was heard of a gateway before; nothing where there is no readable file. Without verify no result."""
+def read(state: Path, gateway: str, verify: Verify, *, sealed: str) -> Heard:
+    """Return what was heard of a gateway before, as far as it verifies. sealed: as newest_sealed has it."""
     try:
         said = json.loads((folder_of(state) / f"{gateway}.json").read_bytes()[:_MOST_BYTES])
-        issued_s, verified_ns = int(said["issued_s"]), said["verified_ns"]
-        epoch, size = map(int, said["proven"])
-        tokens = [said["newest"], said["good"]]
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return Heard()
-    newest, good = (None if verify is None or token is None else _held(str(token), verify) for token in tokens)
-    if type(verified_ns) is not int:
-        verified_ns = None
-    return Heard(issued_s=issued_s, verified_ns=verified_ns, newest=newest, good=good, proven=(epoch, size))
+        newest, good = _told(said["newest"], verify), _told(said["good"], verify)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        newest = good = None
+    if good is not None and good.result.status != GOOD:
+        good = None
+    issued_s = max((told.result.issued_s for told in (newest, good, _told(sealed, verify)) if told), default=0)
+    if newest is not None and newest.result.issued_s < issued_s:
+        newest = None
+    return Heard(issued_s=issued_s, newest=newest, good=good)
 
 
-def _tokens(heard: Heard) -> dict[str, Told | None]:
-    return {"newest": heard.newest, "good": heard.good}
+def newest_sealed(standings: Standings, gateway: str) -> str:
+    """Return the newest token by which a standing of a gateway's newest epoch was sealed, "" for none."""
+    newest = standings.newest(gateway)
+    sealed = [one for _, one in standings.sealed(gateway) if newest is not None and one.epoch == newest.epoch]
+    return next((one.result for one in reversed(sealed) if one.result), "")
 
 
-def _held(token: str, verify: Verify) -> Told | None:
+def _told(token: object, verify: Verify) -> Told | None:
+    if type(token) is not str or not token:
+        return None
     try:
         return Told(result=verify(token), token=token)
     except TrustError:
-        return None  # expired since, or not by our verifier: it says nothing
+        return None  # not by our verifier, or not about this: it says nothing

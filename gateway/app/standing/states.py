@@ -6,6 +6,7 @@ from typing import Any
 from gateway.app.dual import reading
 from gateway.app.duties.attesting import NO_RESULT, PINNED
 from gateway.app.factbook import read_standings
+from gateway.app.keys import read_verifier
 from gateway.app.standing import results
 from gateway.carbon.exact import utc
 from gateway.carbon.standings import Standings
@@ -15,6 +16,7 @@ from gateway.store import projections as tables
 from gateway.store.files import RealFiles
 from gateway.store.projections import Connection, Slice
 from gateway.store.view import steadily, view
+from gateway.tlog.note import SignatureKind
 
 
 def standings_of(config: LedgerConfig, connection: Connection) -> Standings:
@@ -49,8 +51,7 @@ def _state(config: LedgerConfig, standings: Standings, gateway: str, size: int, 
         state, reason = (State.UNATTESTED, PINNED) if device is None else (State.PENDING, NO_RESULT)
     else:
         state, reason = newest.state, newest.reason
-    heard = results.read(config.ledger.state, gateway)
-    verified = [t_ns for t_ns in (heard.verified_ns, newest and newest.verified_ns) if type(t_ns) is int]
+    verified = [t_ns for t_ns in (_heard_ns(config, standings, gateway), newest and newest.verified_ns) if t_ns]
     return {
         "gateway": gateway,
         "device": device or "",
@@ -64,6 +65,16 @@ def _state(config: LedgerConfig, standings: Standings, gateway: str, size: int, 
         "quarantined": quarantined,
         "decisions": len(standings.decisions(gateway)),
     }
+
+
+def _heard_ns(config: LedgerConfig, standings: Standings, gateway: str) -> int | None:
+    """Return when a verifier last found a gateway good, as the results say that the ledger keeps."""
+    device = config.gateways[gateway].device
+    if config.attest is None or device is None:
+        return None
+    verifier = read_verifier(config.attest.verifier, "attest.verifier", kind=SignatureKind.NOTE)
+    verify = results.kept_by(gateway, device, verifier=verifier, ledger=config.origin, standings=standings)
+    return results.read(config.ledger.state, gateway, verify, sealed="").verified_ns
 
 
 def list_quarantined(

@@ -13,7 +13,7 @@ ENERGY, RATE, GRID, LIMIT, DATA = "energy", "throughput", "grid", "limit", "data
 the line's; a fixed threshold; counts or meters that are missing."""
 
 LEARNED, RAISED, CLEARED, SHELVED = "baseline.learned", "alert.raised", "alert.cleared", "alert.shelved"
-ACCEPTED = "alert.accepted"
+UPDATED, ACCEPTED = "alert.updated", "alert.accepted"
 """Names of events."""
 
 ACCEPTABLE = frozenset({ENERGY, RATE})
@@ -74,9 +74,12 @@ class Alert:
     """One alert of one line.
 
     onset_ns: when the change began, as far as it can be told; raised_ns: when it was said. before: what is usual,
-    after: since the onset, in unit; None where there is no KPI. causes: by contribution, the largest first.
-    repaired: in unit, since repaired_ns. excess_kg: CO2e of the time from onset to repair beyond what is usual.
-    avoided_kg: a projection: (after - repaired) x the units of the rest of the shift at the repaired throughput.
+    after: since the onset, in unit; None where there is no KPI. causes: by contribution, the largest first. Of one that
+    is updated while it is open, after and causes are of what was made since it was said before.
+    repaired: in unit, since repaired_ns. unrepaired: as it would be had nobody repaired it, the fault's energy at the
+    grid's factor since repaired_ns; None where the grid is what changed. excess_kg: CO2e from onset to repair, or
+    so far, beyond what is usual, at the factors that held then. avoided_kg: a projection: (unrepaired - repaired) x the
+    units of the rest of the shift at the repaired throughput.
     dropped_baseline: the number of the baseline that was dropped when it was accepted as the new normal; 0 for none.
     """
 
@@ -96,6 +99,7 @@ class Alert:
     cleared_ns: int | None = None
     repaired_ns: int | None = None
     repaired: float | None = None
+    unrepaired: float | None = None
     excess_kg: float | None = None
     avoided_kg: float | None = None
     shelved_until_ns: int = 0
@@ -106,9 +110,18 @@ class Alert:
     dropped_baseline: int = 0
 
     @property
+    def first(self) -> tuple[str, str] | None:
+        """Kind and name of the first cause; None without any."""
+        return (self.causes[0].kind, self.causes[0].name) if self.causes else None
+
+    @property
     def change_percent(self) -> float | None:
-        """By how much the repair changed the KPI, -22 for a fifth and more less; None before, or without a KPI."""
-        return 100 * (self.repaired / self.after - 1) if self.after and self.repaired is not None else None
+        """By how much the repair changed the KPI, -22 for a fifth and more less; None before, or without a KPI.
+
+        Both sides stand at one factor of the grid, unless that is what the alert is of.
+        """
+        was = self.after if self.kind == GRID else self.unrepaired
+        return 100 * (self.repaired / was - 1) if was and self.repaired is not None else None
 
     def about(self) -> dict[str, Any]:
         """Return it flat: text, whole numbers, and the causes as a list of texts; what is not known is left out."""
@@ -139,7 +152,7 @@ class Alert:
 
 
 _TEXTS = ("product", "recipe", "why", "shelved_by", "shelved_why", "accepted_by", "accepted_why")
-_FLOATS = ("before", "after", "repaired", "excess_kg", "avoided_kg")
+_FLOATS = ("before", "after", "repaired", "unrepaired", "excess_kg", "avoided_kg")
 _WHOLE = {
     "cleared": "cleared_ns",
     "repaired_at": "repaired_ns",
@@ -154,7 +167,7 @@ def alert_id(gateway: str, line: str, kind: str, raised_ns: int) -> str:
 
 
 class AlertEvent(NamedTuple):
-    """Something to be sealed. what: LEARNED, RAISED, CLEARED, SHELVED or ACCEPTED. t_ns: of the line's time."""
+    """Something to be sealed. what: one of the names above. t_ns: of the line's time."""
 
     what: str
     t_ns: int

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from gateway.carbon.alerts.cause import Load, Rates
 from gateway.carbon.alerts.pooling import OTHERS, digest, pooled, to_keep
+from gateway.carbon.alerts.usual import UsualFactor
 from gateway.carbon.alerts.windows import REST, Window, inflation, middle, quantile, quantum, spread
 
 MOST_FITTED = 160
@@ -49,7 +50,7 @@ class AssetNorm(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """What is usual. All sigmas are of one window. factor, factor_sigma: of the grid, None where there was none.
+    """What is usual. All sigmas are of one window. factors: of the grid in the week before, as usual.py writes them.
 
     number: 1 for the first of its product, and so on. first_kw: the level of number 1, against slow drift.
     assets: the rest under "". others: a digest of the names of those that are pooled as OTHERS, "" where none are.
@@ -66,10 +67,9 @@ class Baseline(NamedTuple):
     units_sigma: float
     sigma_kw: float
     first_kw: float
-    factor: float | None
-    factor_sigma: float | None
     assets: Mapping[str, AssetNorm]
     others: str = ""
+    factors: str = ""
 
     def covers(self, names: Collection[str]) -> bool:
         """Return whether it was learned of just these assets."""
@@ -131,9 +131,6 @@ def learn(
     counted = quantum(window.units or 0.0 for window in windows) or 1.0
     off = [rate - level for rate in rates]
     least = max(counted / 6**0.5 / median(window.hours for window in windows), LEAST_SIGMA * level)
-    factors = [window.factor for window in windows if window.factor is not None]
-    known = len(factors) == len(windows)
-    factor = middle(factors) if known else None
     return Baseline(
         product=product,
         recipe=recipe,
@@ -146,16 +143,9 @@ def learn(
         units_sigma=max(spread(off), least) * inflation(windows, off),
         sigma_kw=max(spread(residuals), floor) * inflation(windows, residuals),
         first_kw=kw if before is None else before.first_kw,
-        factor=factor,
-        factor_sigma=None if factor is None else _factor_sigma(windows, factors, factor),
         assets=assets,
         others=others,
     )
-
-
-def _factor_sigma(windows: Sequence[Window], factors: Sequence[float], factor: float) -> float:
-    off = [value - factor for value in factors]
-    return max(spread(off), LEAST_SIGMA * factor) * inflation(windows, off)
 
 
 def _step_kw(name: str, windows: Sequence[Window]) -> float:
@@ -211,19 +201,22 @@ def _apart(one: tuple[float, float], two: tuple[float, float], least: float) -> 
     return abs(two[0] - one[0]) > least
 
 
+def newest_factors(baselines: Iterable[Baseline]) -> str:
+    """Return the grid's factors as the newest of a line's baselines says them, "" for none."""
+    return max(((one.until_ns, one.factors) for one in baselines), default=(0, ""))[1]
+
+
 # ---- as a flat map of text, in an event leaf
 
 
-_WHOLE = ("number", "shifts", "windows", "since_ns", "until_ns")
-_FLOATS = ("units_per_h", "units_sigma", "sigma_kw", "first_kw", "factor", "factor_sigma")
+_NUMBERS = ("number", "shifts", "windows", "since_ns", "until_ns", "units_per_h", "units_sigma", "sigma_kw", "first_kw")
 
 
 def to_flat(baseline: Baseline) -> dict[str, str]:
     """Return a baseline as text by name; floats as their shortest text that reads back the same."""
     flat = {"product": baseline.product, "recipe": baseline.recipe}
-    flat |= {name: str(getattr(baseline, name)) for name in _WHOLE}
-    flat |= _known((name, getattr(baseline, name)) for name in _FLOATS)
-    flat |= {"others": baseline.others} if baseline.others else {}
+    flat |= {name: repr(getattr(baseline, name)) for name in _NUMBERS}
+    flat |= {name: text for name in ("others", "factors") if (text := getattr(baseline, name))}
     flat["assets"] = "\n".join(baseline.assets)
     for place, norm in enumerate(baseline.assets.values()):
         flat |= _known((f"asset{place}.{name}", getattr(norm, name)) for name in AssetNorm._fields)
@@ -236,12 +229,23 @@ def from_flat(flat: Mapping[str, str]) -> Baseline:
     for place, name in enumerate(flat["assets"].split("\n")):
         values = {key: flat.get(f"asset{place}.{key}") for key in AssetNorm._fields}
         assets[name] = AssetNorm(**{key: float(value) for key, value in values.items() if value is not None})
-    floats = {name: float(flat[name]) if name in flat else None for name in _FLOATS}
-    whole = {name: int(flat[name]) for name in _WHOLE}
-    if any(floats[name] is None for name in _FLOATS[:4]):
-        raise ValueError("want a baseline with its level and sigma")
-    texts = {"product": flat["product"], "recipe": flat["recipe"], "others": flat.get("others", "")}
-    return Baseline(**texts, assets=assets, **whole, **floats)  # type: ignore[arg-type] # checked above
+    UsualFactor(factors := flat.get("factors", ""))
+    return Baseline(
+        product=flat["product"],
+        recipe=flat["recipe"],
+        number=int(flat["number"]),
+        shifts=int(flat["shifts"]),
+        windows=int(flat["windows"]),
+        since_ns=int(flat["since_ns"]),
+        until_ns=int(flat["until_ns"]),
+        units_per_h=float(flat["units_per_h"]),
+        units_sigma=float(flat["units_sigma"]),
+        sigma_kw=float(flat["sigma_kw"]),
+        first_kw=float(flat["first_kw"]),
+        assets=assets,
+        others=flat.get("others", ""),
+        factors=factors,
+    )
 
 
 def _known(pairs: Iterable[tuple[str, float | None]]) -> dict[str, str]:

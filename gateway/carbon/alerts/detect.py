@@ -3,7 +3,7 @@
     watch = LineWatch(plan_line.alerts, gateway="gw1", line="filling", loads={"oven": "units"})
     for observation in ...:                      # in order of time: observe.observe(cell, ...), or made by hand
         for event in watch.feed(observation):    # AlertEvent(what, t_ns, alert, baseline), mostly none
-            seal(event.what, event.about())      # baseline.learned, alert.raised, alert.cleared, alert.shelved
+            seal(event.what, event.about())      # baseline.learned, alert.raised, alert.updated, alert.cleared
     watch.open_alerts                            # Alert(id, kind, before, after, causes=(Cause(name, share), ))
     watch.shelve(alert_id, until_ns=..., by=..., why=..., now_ns=...)  # -> AlertEvent
     watch.accept(alert_id, by=..., why=..., t_ns=...)  # -> AlertEvent: the new normal, learned anew
@@ -15,6 +15,7 @@ Of energy, throughput and a fixed limit one alert is open at a time: the first, 
 of the grid's factor and one of missing data may be. While an alert of the first kind is open, nothing is learned.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ from gateway.carbon.alerts.alert import (
 from gateway.carbon.alerts.baseline import Baseline
 from gateway.carbon.alerts.fault import Fault
 from gateway.carbon.alerts.judge import Judge
-from gateway.carbon.alerts.learning import Key, Learner
+from gateway.carbon.alerts.learning import Key, Learner, Progress
 from gateway.carbon.alerts.missing import MissingWatch, stands_still
 from gateway.carbon.alerts.observe import HOUR_NS, Observation
 from gateway.carbon.alerts.pace import Pace
@@ -42,6 +43,8 @@ from gateway.carbon.alerts.raising import of_missing
 from gateway.carbon.setting import NO_SETTING
 from gateway.config.plan import AlertSection
 
+NOTHING_MADE = "nothing was made for five minutes yet"
+NOTHING_COUNTED = "no units are counted: it is not watched"
 MOST_SHELVED_NS = 30 * 24 * HOUR_NS
 UNNAMED_SHIFT_NS = 8 * HOUR_NS
 """Where the plan knows no shifts, every eight hours are one."""
@@ -51,7 +54,8 @@ class LineWatch:
     """One line's alerts.
 
     alerts: as the plan says. loads: `units` for the assets whose energy follows the units made; the others' follows
-    the time. baselines: learned before, by product and recipe.
+    the time. baselines: learned before, by product and recipe. past: what was said of the line before. judged_ns:
+    before it cells are read to learn from alone, as far as nothing was wrong by what was said.
     """
 
     def __init__(
@@ -62,6 +66,8 @@ class LineWatch:
         line: str = "",
         loads: Mapping[str, str] | None = None,
         baselines: Mapping[Key, Baseline] | None = None,
+        past: Iterable[Alert] = (),
+        judged_ns: int = 0,
     ) -> None:
         self.gateway, self.line = gateway, line
         self.baselines: dict[Key, Baseline] = dict(baselines or {})
@@ -73,6 +79,11 @@ class LineWatch:
         self._shift: str | None = None
         self._key: Key | None = None
         self._data: Alert | None = None
+        self._judged_ns = judged_ns
+        self._past = [alert for alert in past if alert.kind not in {GRID, DATA} and alert.raised_ns <= judged_ns]
+        self._accepted = deque(
+            sorted((one for one in self._past if one.accepted_by), key=lambda one: one.cleared_ns or 0)
+        )
 
     # ---- what others ask
 
@@ -82,10 +93,15 @@ class LineWatch:
         fault = None if self._judge.fault is None else self._judge.fault.alert
         return tuple(alert for alert in (fault, self._judge.grid, self._data) if alert is not None)
 
-    def learning(self, product: str, recipe: str) -> int | None:
-        """Return how many clean shifts of a product there are; None once its baseline is learned."""
-        key = (product, recipe)
-        return None if key in self.baselines else self._learner.progress(key)
+    def learning(self) -> list[Progress]:
+        """Return what is learned that has no baseline yet, or one of other meters; of a line without any, the line."""
+        found = list(self._learner.progress(self.baselines))
+        if not found and not self.baselines and self._shift is not None:
+            why = NOTHING_MADE if self._missing.counted else NOTHING_COUNTED
+            found = [Progress("", "", 0, self._learner.wanted, why)]
+        fault = self._judge.fault
+        waits = "" if fault is None else f"; it waits until {fault.alert.id} is over"
+        return [one._replace(why=one.why + waits) for one in found]
 
     def shelve(self, alert: str, *, until_ns: int, by: str, why: str, now_ns: int) -> AlertEvent:
         """Keep an open alert, and others of its kind, quiet until a time; return the event.
@@ -109,14 +125,16 @@ class LineWatch:
         found = self._open(alert, by, why)
         if found.kind not in ACCEPTABLE:
             raise ValueError(f"{found.kind}: want an alert of {' or '.join(sorted(ACCEPTABLE))}; others can be shelved")
-        key = (found.product, found.recipe)
-        dropped = self.baselines.pop(key, None)
-        self._learner.anew(key)
-        self._judge.accept(found.kind)
-        self._pace, self._key, self._shift = Pace(), None, None  # as after a restart, which reads from t_ns on
+        dropped = self.baselines.pop((found.product, found.recipe), None)
+        self._begin_anew(found)
         number = 0 if dropped is None else dropped.number
         ended = replace(found, cleared_ns=t_ns, accepted_by=by, accepted_why=why, dropped_baseline=number)
         return AlertEvent(ACCEPTED, t_ns, ended)
+
+    def _begin_anew(self, accepted: Alert) -> None:
+        self._learner.anew((accepted.product, accepted.recipe))
+        self._judge.accept(accepted.kind)
+        self._pace, self._key, self._shift = Pace(), None, None  # as after a restart, which reads from then on
 
     def _open(self, alert: str, by: str, why: str) -> Alert:
         found = next((one for one in self.open_alerts if one.id == alert), None)
@@ -127,16 +145,24 @@ class LineWatch:
         return found
 
     def restore(self, alerts: Iterable[Alert]) -> None:
-        """Hold just these alerts open, as before a restart; those that are open already keep what they know."""
-        wanted = {alert.id: alert for alert in alerts}
+        """Hold open just what is open of these, and quiet what is shelved, as before a restart.
+
+        alerts: all that were ever said of the line. Those that are open already keep what they know.
+        """
+        wanted = {}
+        for alert in alerts:
+            if alert.cleared_ns is None:
+                wanted[alert.id] = alert
+            elif alert.kind == GRID and alert.why:
+                self._judge.usual.rebase(alert.onset_ns)
+            if not alert.accepted_by:  # what is shelved stays so when it is cleared, and ends when it is accepted
+                self._judge.shelved[alert.kind] = max(alert.shelved_until_ns, self._judge.shelved.get(alert.kind, 0))
         if self._judge.fault is not None and self._judge.fault.alert.id not in wanted:
             self._judge.fault = None
         self._judge.grid = self._judge.grid if self._judge.grid and self._judge.grid.id in wanted else None
         if self._data is not None and self._data.id not in wanted:
             self._data, self._missing.reason = None, ""
         for alert in wanted.values():
-            if alert.shelved_until_ns:
-                self._judge.shelved[alert.kind] = alert.shelved_until_ns
             self._put(alert)
 
     def _put(self, alert: Alert) -> None:
@@ -147,7 +173,8 @@ class LineWatch:
         elif self._judge.fault is not None and self._judge.fault.alert.id == alert.id:
             self._judge.fault.alert = alert
         else:
-            self._judge.fault = Fault(alert, (alert.product, alert.recipe), self._judge.dwell_ns)
+            key = (alert.product, alert.recipe)
+            self._judge.fault = Fault(alert, key, self._judge.dwell_ns, excess_kg=alert.excess_kg or 0.0)
 
     # ---- one cell
 
@@ -156,16 +183,21 @@ class LineWatch:
         return list(self._feed(seen))
 
     def _feed(self, seen: Observation) -> Iterator[AlertEvent]:
+        while self._accepted and (self._accepted[0].cleared_ns or 0) <= seen.start_ns:
+            self._begin_anew(self._accepted.popleft())
+        seen = self._judge.usual.take(seen)
         shift = seen.setting.shift or str(seen.start_ns // UNNAMED_SHIFT_NS)
-        for learned in self._learner.enter(shift, self.baselines):
+        for one in self._learner.enter(shift, self.baselines):
+            learned = one._replace(factors=self._judge.usual.to_text(seen.start_ns))
             self.baselines[learned.product, learned.recipe] = learned
-            self._judge.learned()
             yield AlertEvent(LEARNED, seen.start_ns, None, learned, self.gateway, self.line)
         if shift != self._shift and self._shift is not None:
             self._pace.unsettle(seen.start_ns)
+            yield from self._judge.renew(seen.start_ns)
         self._shift = shift
         self._note(seen)
-        baseline = self.baselines.get((seen.setting.product, seen.setting.recipe))
+        is_judged = seen.start_ns >= self._judged_ns
+        baseline = self.baselines.get((seen.setting.product, seen.setting.recipe)) if is_judged else None
         yield from self._look_for_missing(seen, baseline)
         if not seen.measured or seen.units is None or stands_still(seen, baseline):
             return
@@ -184,10 +216,18 @@ class LineWatch:
                 self._pace.unsettle(seen.start_ns)
             self._key = key
             self._judge.begin()
-        if self._pace.is_settled(seen):
+        if self._pace.is_settled(seen) and self._is_fit(seen, key):
             yield from self._judge.produced(seen, key, baseline)
         else:
             self._judge.interrupt()
+
+    def _is_fit(self, seen: Observation, key: Key) -> bool:
+        """Return whether a cell may be learned from: before judged_ns by what was said then, or accepted later."""
+        if seen.start_ns >= self._judged_ns:
+            return True
+        if any(seen.start_ns < one.raised_ns <= seen.end_ns for one in self._past):
+            self._learner.soil()
+        return not any(_spoils(one, seen, key) for one in self._past)
 
     def _note(self, seen: Observation) -> None:
         """Keep what was told of job, product and recipe."""
@@ -202,9 +242,17 @@ class LineWatch:
         found = self._missing.feed(seen, baseline)
         if found is not None and seen.end_ns >= self._judge.shelved.get(DATA, 0):
             reason, since_ns = found
+            self._missing.reason = reason
             self._data = of_missing(self.gateway, self.line, reason, seen=seen, since_ns=since_ns, baseline=baseline)
             yield AlertEvent(RAISED, seen.end_ns, self._data)
         well_ns = self._missing.over(seen)
         if well_ns is not None and self._data is not None:
             cleared, self._data = replace(self._data, cleared_ns=seen.end_ns, repaired_ns=well_ns), None
             yield AlertEvent(CLEARED, seen.end_ns, cleared)
+
+
+def _spoils(alert: Alert, seen: Observation, key: Key) -> bool:
+    """Return whether a cell is one of an alert's fault, or of what was usual before one was accepted."""
+    begun = alert.raised_ns <= seen.start_ns or (bool(alert.accepted_by) and key == (alert.product, alert.recipe))
+    shelved_ns = 0 if alert.accepted_by else alert.shelved_until_ns  # nothing was said of what came back meanwhile
+    return begun and (alert.cleared_ns is None or seen.start_ns < max(alert.cleared_ns, shelved_ns))

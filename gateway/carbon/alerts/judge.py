@@ -6,14 +6,15 @@ from dataclasses import replace
 from math import inf
 
 from gateway.carbon.alerts.alert import CLEARED, ENERGY, GRID, LIMIT, RAISED, RATE, Alert, AlertEvent, alert_id
-from gateway.carbon.alerts.baseline import Baseline
-from gateway.carbon.alerts.fault import Fault
+from gateway.carbon.alerts.baseline import Baseline, newest_factors
+from gateway.carbon.alerts.fault import OVER_NS, Fault
 from gateway.carbon.alerts.learning import Key, Learner
 from gateway.carbon.alerts.observe import HOUR_NS, MINUTE_NS, Observation
 from gateway.carbon.alerts.pooling import pooled
 from gateway.carbon.alerts.raising import of_scene, without_baseline
 from gateway.carbon.alerts.rank import Scene
-from gateway.carbon.alerts.streams import Cusum, Off, off, series, split
+from gateway.carbon.alerts.streams import Cusum, Off, grid_off, off, series, split
+from gateway.carbon.alerts.usual import UsualFactor
 from gateway.carbon.alerts.windows import WINDOW_NS, Window, joined, window_of
 from gateway.config.plan import AlertSection
 
@@ -30,8 +31,8 @@ WELL = 0.8
 class Judge:
     """Takes a line's settled production. learner: gets the windows that are not known to be faulty.
 
-    baselines: as they are now. fault, grid: what is open. shelved: by kind, until when nothing is
-    raised. changes: of job, product and recipe.
+    baselines: as they are now. usual: of the grid; fed by who feeds this. fault, grid: what is open. shelved: by kind,
+    until when nothing is raised. changes: of job, product and recipe.
     """
 
     def __init__(
@@ -46,14 +47,16 @@ class Judge:
         self._plan, self._learner, self._baselines = alerts, learner, baselines
         self._gateway, self._line = gateway, line
         self._least = alerts.hysteresis_pct / 100
-        self._cusums = {stream: Cusum(alerts.k, alerts.h) for stream in (ENERGY, RATE, GRID)}
+        self._cusums = {stream: Cusum(alerts.k, alerts.h) for stream in (ENERGY, RATE)}
         self._recent: deque[Observation] = deque(maxlen=MOST_KEPT)
         self._building: list[Observation] = []
         self._idle: deque[Window] = deque(maxlen=12)
         self._suspect: tuple[str, int] | None = None
         self._over_limit: int | None = None
-        self._grid_level: float | None = None
+        self._grid_least = inf
+        self._grid_well: Window | None = None
         self.dwell_ns = round(alerts.dwell_min * MINUTE_NS)
+        self.usual = UsualFactor(newest_factors(baselines.values()))
         self.fault: Fault | None = None
         self.grid: Alert | None = None
         self.shelved: dict[str, int] = {}
@@ -72,7 +75,8 @@ class Judge:
         self._suspect = None
 
     def accept(self, kind: str) -> None:
-        """End the fault as the new normal, and begin anew; its kind is shelved no more."""
+        """End the fault as the new normal, and begin anew as after a restart; its kind is shelved no more."""
+        self.usual = UsualFactor(newest_factors(self._baselines.values()))
         self.fault = None
         self.shelved.pop(kind, None)
         self.begin()
@@ -81,16 +85,14 @@ class Judge:
         """Take a window of a standstill."""
         self._idle.append(window)
 
-    def learned(self) -> None:
-        """Take note of a new baseline: it knows the grid's usual factor."""
-        self._grid_level = None
-
     def produced(self, seen: Observation, key: Key, baseline: Baseline | None) -> Iterator[AlertEvent]:
         """Take a cell of settled production."""
         self._recent.append(seen)
         while self._recent[0].start_ns < seen.end_ns - KEPT_NS:
             self._recent.popleft()
         self._building.append(seen)
+        if self.grid is not None:
+            yield from self._judge_grid(self.grid, window_of([seen]))
         if baseline is not None and not baseline.covers(window_of([seen]).energy_kwh):
             baseline = None  # other meters than those it was learned with
         if baseline is not None and self._suspect is not None:
@@ -113,20 +115,19 @@ class Judge:
         yield from self._judge_limit(window, seen, baseline)
         if baseline is None or self.fault is not None:
             return
-        found = off(window, baseline, self._usual(baseline), self._least)
-        yield from self._judge_grid(found.get(GRID), window)
-        for stream, one in found.items():
-            if self._cusums[stream].step(one.z) and self._suspect is None and not (stream == GRID and self.grid):
-                self._suspect = (stream, seen.end_ns)
+        found = self._off(window, baseline)
+        suspected = [name for name, cusum in self._cusums.items() if name in found and cusum.step(found[name].z)]
+        is_quiet = self.grid is not None or seen.end_ns < self.shelved.get(GRID, 0)
+        suspected += [GRID] if GRID in found and found[GRID].matters and not is_quiet else []
+        if suspected and self._suspect is None:
+            self._suspect = (suspected[0], seen.end_ns)
         if self._suspect is not None:
             yield from self._confirm(seen, baseline)
 
-    def _usual(self, baseline: Baseline) -> tuple[float, float] | None:
-        """Return the usual factor and its sigma."""
-        if baseline.factor is None or baseline.factor_sigma is None:
-            return None
-        level = baseline.factor if self._grid_level is None else self._grid_level
-        return level, baseline.factor_sigma
+    def _off(self, window: Window, baseline: Baseline) -> dict[str, Off]:
+        """Return how far each stream is off in a window."""
+        grid = grid_off(window, self.usual, self._least)
+        return off(window, baseline, self._least) | ({} if grid is None else {GRID: grid})
 
     def _confirm(self, seen: Observation, baseline: Baseline) -> Iterator[AlertEvent]:
         """Raise what is suspected, or drop it, once it has lasted for long enough."""
@@ -140,7 +141,7 @@ class Judge:
             if seen.end_ns - suspected_ns >= 2 * long_ns:
                 self._calm()  # it does not last
             return
-        found = off(window_of(cells), baseline, self._usual(baseline), self._least)
+        found = self._off(window_of(cells), baseline)
         matter = {name: abs(one.effect) for name, one in found.items() if one.matters}
         faults = {name: effect for name, effect in matter.items() if name != GRID}
         self._calm()
@@ -154,8 +155,8 @@ class Judge:
         cells = list(self._recent)
         at = split(series(cells, stream, baseline))
         if at and at < len(cells):
-            before = off(window_of(cells[:at]), baseline, self._usual(baseline), self._least).get(stream)
-            after = off(window_of(cells[at:]), baseline, self._usual(baseline), self._least).get(stream)
+            before = self._off(window_of(cells[:at]), baseline).get(stream)
+            after = self._off(window_of(cells[at:]), baseline).get(stream)
             if before and after and before.matters and before.effect * after.effect > 0:
                 at = 0  # it was off before the last hour, or the last stop
         return cells[at].start_ns
@@ -184,10 +185,13 @@ class Judge:
         else:
             alert = of_scene(alert, self._scene(onset_ns, window_of(cells), baseline))
         if kind == GRID:
-            self.grid = alert
+            off_by = grid_off(window_of(cells), self.usual, self._least)
+            self._grid_least = inf if off_by is None else off_by.least  # what is odd now is soon part of the spread
+            self.grid, self._grid_well = alert, None
         else:
-            self.fault = Fault(alert, (alert.product, alert.recipe), self.dwell_ns)
-            self.fault.absorb(cells, self.fault.key)
+            self.fault = Fault(alert, (alert.product, alert.recipe), self.dwell_ns, said_ns=seen.end_ns)
+            self.fault.absorb(cells, self.fault.key, baseline)
+            self.fault.recent = None  # it is said with the alert
             self._building.clear()
         yield AlertEvent(RAISED, seen.end_ns, alert)
 
@@ -196,7 +200,6 @@ class Judge:
         for window in self._idle:
             if window.start_ns >= onset_ns:
                 idle = window if idle is None else joined(idle, window)
-        usual = self._usual(baseline)
         around = list(self._recent)
         if baseline.others:
             kept = baseline.kept
@@ -204,7 +207,6 @@ class Judge:
             around = [one._replace(energy_kwh=pooled(one.energy_kwh, kept | one.rest)) for one in around]
         return Scene(
             baseline=baseline,
-            usual_factor=None if usual is None else usual[0],
             onset_ns=onset_ns,
             after=after,
             around=around,
@@ -212,7 +214,21 @@ class Judge:
             changes=tuple(self.changes),
         )
 
-    # ---- what ends an alert, and the other kinds
+    # ---- what becomes of an alert, and the other kinds
+
+    def renew(self, t_ns: int) -> Iterator[AlertEvent]:
+        """Say the fault that is open as it is now; nothing where nothing of it was made since it was said last."""
+        if self.fault is not None and self.fault.recent is not None:
+            yield self.fault.say(self._renewed(self.fault, self.fault.recent), t_ns)
+
+    def _renewed(self, fault: Fault, recent: Window) -> Alert:
+        """Return a fault's alert with the excess so far, and what it comes from since it was said last."""
+        alert, was = replace(fault.alert, excess_kg=fault.excess_kg), self._baselines.get(fault.key)
+        if was is not None and was.covers(recent.energy_kwh):
+            return of_scene(alert, self._scene(alert.onset_ns, recent, was))
+        if was is None and alert.kind == LIMIT and recent.units and recent.co2e_kg is not None:
+            return without_baseline(alert, recent.co2e_kg / recent.units, self._plan.limit_kg_per_unit or 0.0)
+        return alert
 
     def _judge_fault(
         self, fault: Fault, cells: list[Observation], key: Key, baseline: Baseline | None
@@ -225,9 +241,12 @@ class Judge:
         elif baseline is None:
             return  # a product that is still learned says nothing of it
         else:
-            one = off(window, baseline, self._usual(baseline), self._least).get(alert.kind)
+            one = off(window, baseline, self._least).get(alert.kind)
             well = one is not None and abs(one.effect) <= WELL * one.least
-        if not fault.take(cells, key, well=well):
+        if not fault.take(cells, key, baseline, well=well):
+            recent = fault.due(seen.end_ns)
+            if recent is not None and self._renewed(fault, recent).first != alert.first:
+                yield from self.renew(seen.end_ns)
             return
         cleared = fault.over(key, baseline, seen.shift_end_ns, seen.end_ns)
         was = self._baselines.get(fault.key)
@@ -252,22 +271,30 @@ class Judge:
             cells = [cell for cell in self._recent if cell.start_ns >= (self._over_limit or 0)]
             yield from self._raise(LIMIT, self._over_limit, cells, baseline, kpi)
 
-    def _judge_grid(self, one: Off | None, window: Window) -> Iterator[AlertEvent]:
-        """Clear the grid's alert when the factor is back, or has been another for a day."""
-        if self.grid is None or one is None:
+    def _judge_grid(self, alert: Alert, window: Window) -> Iterator[AlertEvent]:
+        """Clear the grid's alert when the factor has been back for long enough, or has been another for a day.
+
+        window: of one cell.
+        """
+        one = grid_off(window, self.usual, self._least)
+        if one is None:
             return
-        lasting = window.end_ns - self.grid.onset_ns >= LASTING_NS
-        if abs(one.effect) > WELL * one.least and not lasting:
+        lasting = window.end_ns - alert.onset_ns >= LASTING_NS
+        if abs(one.effect) > WELL * min(one.least, self._grid_least) and not lasting:
+            self._grid_well = None
             return
+        well = self._grid_well = window if self._grid_well is None else joined(self._grid_well, window)
         if lasting:
-            self._grid_level = window.factor
+            self.usual.rebase(alert.onset_ns)
+            self.begin()  # what was seen so far is beside what was usual
+        elif window.end_ns - well.start_ns < max(self.dwell_ns, OVER_NS):
+            return
         cleared = replace(
-            self.grid,
+            alert,
             cleared_ns=window.end_ns,
-            repaired_ns=window.start_ns,
-            repaired=None if not window.units or window.co2e_kg is None else window.co2e_kg / window.units,
+            repaired_ns=well.start_ns,
+            repaired=None if not well.units or well.co2e_kg is None else well.co2e_kg / well.units,
             why="lasts for a day: usual from now" if lasting else "",
         )
-        self.grid = None
-        self._cusums[GRID].reset()
+        self.grid, self._grid_well, self._grid_least = None, None, inf
         yield AlertEvent(CLEARED, window.end_ns, cleared)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.carbon.alerts.baseline import Baseline
+from gateway.carbon.alerts.fault import OVER_NS
 from gateway.carbon.alerts.observe import MINUTE_NS, Observation
 from gateway.carbon.energy import Flag
 
@@ -17,7 +18,10 @@ SEEN_FROM_ENERGY = 0.2
 
 @dataclass(slots=True)
 class MissingWatch:
-    """What has been missing, and since when. dwell_ns: so long before it counts, and before it is over."""
+    """What has been missing, and since when. dwell_ns: so long before it counts, and before it is over.
+
+    reason: of the alert that is open, set by who raises it; "" for none.
+    """
 
     dwell_ns: int
     counted: bool = False
@@ -27,7 +31,7 @@ class MissingWatch:
     _well_since: int | None = None
 
     def feed(self, seen: Observation, baseline: Baseline | None) -> tuple[str, int] | None:
-        """Take a cell; return a reason that has now lasted long enough, and since when; None for none."""
+        """Take a cell; return the oldest reason that has lasted long enough, and since when; None where one is open."""
         wrong = self._wrong(seen, baseline)
         for reason in [one for one in self._since if one not in wrong]:
             del self._since[reason]
@@ -38,9 +42,8 @@ class MissingWatch:
         lasting = [(since, reason) for reason, since in self._since.items() if seen.end_ns - since >= self._long]
         if self.reason or not lasting:
             return None
-        since, self.reason = min(lasting)
-        self._well_since = None
-        return self.reason, since
+        since, reason = min(lasting)
+        return reason, since
 
     def over(self, seen: Observation) -> int | None:
         """Return since when all has been there again, once that has lasted; None before, or where nothing was wrong."""
@@ -50,7 +53,7 @@ class MissingWatch:
             self._well_since = None
             return None
         self._well_since = seen.start_ns if self._well_since is None else self._well_since
-        if seen.end_ns - self._well_since < self._long:
+        if seen.end_ns - self._well_since < max(self.dwell_ns, OVER_NS):
             return None
         self.reason = ""
         return self._well_since

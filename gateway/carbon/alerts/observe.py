@@ -28,6 +28,7 @@ class Observation(NamedTuple):
     cell; None where a part has no energy or no factor. units_good, units_total: None where nothing was counted.
     starts, loaded_s: of the assets whose starts are counted, in this cell; None where none are.
     shift_end_ns: when the shift ends in which the cell lies; None where that is not known.
+    usual_factor: what the grid's usually is then, kg/kWh; the watch puts it there.
     """
 
     start_ns: int
@@ -42,6 +43,7 @@ class Observation(NamedTuple):
     loaded_s: Amounts | None = None
     flags: Flags = frozenset()
     shift_end_ns: int | None = None
+    usual_factor: float | None = None
 
     @property
     def hours(self) -> float:
@@ -63,6 +65,12 @@ class Observation(NamedTuple):
         """The effective factor, kg/kWh: CO2e over energy; None where one of them is not known or there is no energy."""
         energy = self.energy
         return None if self.co2e_kg is None or energy <= 0 else self.co2e_kg / energy
+
+    @property
+    def beside_usual(self) -> float:
+        """The factor over the usual one; 1 where one of them is not known."""
+        factor = self.factor
+        return factor / self.usual_factor if factor is not None and self.usual_factor else 1.0
 
     @property
     def kg_per_unit(self) -> float | None:

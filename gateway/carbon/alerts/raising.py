@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
-from gateway.carbon.alerts.alert import DATA, Alert, Cause, alert_id
+from gateway.carbon.alerts.alert import ACCEPTABLE, DATA, Alert, Cause, alert_id
 from gateway.carbon.alerts.baseline import Baseline
+from gateway.carbon.alerts.evidence import told, with_onset
 from gateway.carbon.alerts.missing import COUNTS, COVERAGE, STUCK
 from gateway.carbon.alerts.observe import Observation
-from gateway.carbon.alerts.rank import CHANGED, Scene, compared, ranked
+from gateway.carbon.alerts.rank import Scene, compared, ranked
 
 _WORDS = {
     COUNTS: "energy flows, and no units are counted: there is no kg/unit",
@@ -20,17 +21,9 @@ def of_scene(alert: Alert, scene: Scene) -> Alert:
     found = compared(scene)
     if found is None:
         return replace(alert, causes=(Cause("process", "undetermined", 1.0, 0.0, 0.0, ("no grid factor",), False),))
-    causes = tuple(_with_time(cause, alert.causes) for cause in ranked(scene, found))
+    scene = scene._replace(told=told(alert.causes), is_own=alert.kind in ACCEPTABLE)
+    causes = tuple(with_onset(cause, alert.causes) for cause in ranked(scene, found))
     return replace(alert, unit=found.unit, before=found.before, after=found.after, causes=causes)
-
-
-def _with_time(cause: Cause, earlier: tuple[Cause, ...]) -> Cause:
-    """Return a cause with what was seen of its beginning when the alert was raised, which no one can see at its end."""
-    old = next((one for one in earlier if (one.kind, one.name) == (cause.kind, cause.name)), None)
-    if old is None:
-        return cause
-    seen = tuple(text for text in old.evidence if text.startswith(CHANGED) and text not in cause.evidence)
-    return cause._replace(evidence=cause.evidence + seen, confidence=max(cause.confidence, old.confidence))
 
 
 def without_baseline(alert: Alert, kg_per_unit: float, limit: float) -> Alert:
@@ -48,8 +41,8 @@ def of_missing(
     hours = (seen.end_ns - since_ns) / 3.6e12
     evidence.append(f"for {hours * 60:.0f} min; the line draws {seen.energy / seen.hours:.4g} kW")
     before = None
-    if baseline is not None and baseline.factor is not None:
-        before = baseline.rates(baseline.factor).kg_per_unit
+    if baseline is not None and seen.usual_factor is not None:
+        before = baseline.rates(seen.usual_factor).kg_per_unit
     return Alert(
         id=alert_id(gateway, line, DATA, seen.end_ns),
         gateway=gateway,

@@ -12,46 +12,45 @@ from typing import NamedTuple
 from gateway.carbon.alerts.alert import Cause
 from gateway.carbon.alerts.baseline import AssetNorm, Baseline
 from gateway.carbon.alerts.cause import GRID, STANDBY, THROUGHPUT, Attribution, Load, Rates, attribute
+from gateway.carbon.alerts.evidence import CHANGED, cycles, near, when
 from gateway.carbon.alerts.observe import HOUR_NS, MINUTE_NS, Observation
 from gateway.carbon.alerts.streams import split
+from gateway.carbon.alerts.usual import LEAST
 from gateway.carbon.alerts.windows import REST, WINDOW_NS, Window
 
 LEAST_SHARE = 0.05
 """Less of a change is noise, and is not named."""
 SURE = 3.0
 SEEN = 1.5
-"""Of the throughput and the factor, which are measured as they are."""
+"""Of the throughput, which is measured as it is."""
 AGREES_NS = 3 * MINUTE_NS
-CHANGED = "changed"
 PROCESS = "process or product change"
-
-SHORT_CYCLING = 2.0
-"""Times the usual starts: short cycling, where they are also SURE_STARTS standard deviations above."""
-SURE_STARTS = 2.5
 
 
 class Scene(NamedTuple):
-    """What is known of a change. usual_factor: of the grid. after: all production since the onset.
+    """What is known of a change. after: all production since the onset.
 
     around: cells before and after the onset. idle: a standstill since the onset, if there was one. changes: what was
-    told of job, product and recipe, as (t_ns, text).
+    told of job, product and recipe, as (t_ns, text). told: those near the onset in words, where known from before.
+    is_own: the alert is of what the line does, and not of what that causes.
     """
 
     baseline: Baseline
-    usual_factor: float | None
     onset_ns: int
     after: Window
     around: Sequence[Observation]
     idle: Window | None = None
     changes: Sequence[tuple[int, str]] = ()
+    told: Sequence[str] = ()
+    is_own: bool = False
 
 
 def compared(scene: Scene) -> Attribution | None:
     """Return the change since the onset by what contributed to it; None where a factor is not known."""
     after, baseline = scene.after, scene.baseline
-    if scene.usual_factor is None or after.factor is None:
+    if after.usual_factor is None or after.factor is None:
         return None
-    before = baseline.rates(scene.usual_factor)
+    before = baseline.rates(after.usual_factor)
     rate = after.units_per_h
     assets = {
         name: _load(after.energy_kwh.get(name, 0.0) / after.hours, norm, rate)
@@ -89,9 +88,11 @@ def _standing(scene: Scene, rest: AssetNorm, beside: float) -> float:
 def ranked(scene: Scene, found: Attribution) -> tuple[Cause, ...]:
     """Return the causes of a change, the largest contribution first, what worked against it last.
 
-    What is less than 5 % of the change, or no more than its own noise, is not named.
+    What is less than 5 % of the change, or no more than its own noise, is not named. Where the grid hides what the line
+    does, the change is the line's alone.
     """
-    change = found.total
+    own = found.total - found.grid
+    change = own if scene.is_own and own * found.grid < 0 else found.total
     if change == 0:
         return ()
     causes: list[Cause] = []
@@ -114,7 +115,7 @@ def ranked(scene: Scene, found: Attribution) -> tuple[Cause, ...]:
         if is_sure and abs(part / change) >= LEAST_SHARE
     ]
     if not any(cause.share > 0 for cause in causes):
-        causes.append(_unknown(found))
+        causes.append(_unknown(found, change))
     return tuple(sorted(causes, key=lambda cause: -cause.share))
 
 
@@ -125,11 +126,11 @@ def _process_assets(scene: Scene) -> frozenset[str]:
     return frozenset({REST} if baseline.product else {REST, *follow})
 
 
-def _unknown(found: Attribution) -> Cause:
+def _unknown(found: Attribution, change: float) -> Cause:
     """Return what there is to say where nothing is above its noise."""
-    name, part = max(found.parts, key=lambda one: one[1] / found.total)
+    name, part = max(found.parts, key=lambda one: one[1] / change)
     evidence = (f"most of it, {part:+.4g} {found.unit}, is {name}'s, but no more than its noise",)
-    return Cause("process", "undetermined", part / found.total, part, 0.2, evidence, determined=False)
+    return Cause("process", "undetermined", part / change, part, 0.2, evidence, determined=False)
 
 
 def _sure(scene: Scene, name: str) -> bool:
@@ -146,8 +147,9 @@ def _rate_sure(scene: Scene) -> bool:
 
 
 def _grid_sure(scene: Scene) -> bool:
-    usual, sigma = scene.usual_factor or 0.0, scene.baseline.factor_sigma or 0.0
-    return _is_sure(scene, (scene.after.factor or 0.0) - usual, sigma, SEEN)
+    """Return whether the factor is another: it is known as it is."""
+    factor, usual = scene.after.factor, scene.after.usual_factor
+    return factor is not None and usual is not None and abs(factor - usual) >= LEAST * usual
 
 
 def _is_sure(scene: Scene, beside: float, sigma: float, sure: float = SURE) -> bool:
@@ -157,32 +159,20 @@ def _is_sure(scene: Scene, beside: float, sigma: float, sure: float = SURE) -> b
 
 def _asset(scene: Scene, name: str, part: float, change: float) -> Cause:
     norm, after = scene.baseline.assets[name], scene.after
-    kw = after.energy_kwh.get(name, 0.0) / after.hours
-    evidence = [f"{kw:.4g} kW instead of {norm.expected_kw(after.units_per_h):.4g} kW"]
+    kw, expected_kw = after.energy_kwh.get(name, 0.0) / after.hours, norm.expected_kw(after.units_per_h)
+    evidence = [f"{kw:.4g} kW instead of {expected_kw:.4g} kW"]
     confidence = 0.5
-    cycling = short_cycling(norm, name, after)
-    if cycling:
-        evidence.insert(0, cycling)
+    cycling, explains = cycles(norm, name, after, beside_kw=kw - expected_kw)
+    if explains:
         confidence += 0.25
+    if cycling:
+        evidence.insert(0 if explains else 1, cycling)
     agrees = _agrees(scene, [cell.energy_kwh.get(name, 0.0) / cell.hours for cell in scene.around])
     if agrees:
         evidence.append(agrees)
         confidence += 0.2
+    evidence += [*_told(scene), *_grid_moved(scene)]
     return Cause("asset", name, part / change, part, confidence, tuple(evidence))
-
-
-def short_cycling(norm: AssetNorm, name: str, after: Window) -> str:
-    """Return in words that an asset starts too often; "" where it does not, or its starts are not counted."""
-    if norm.starts_per_h is None or name not in after.starts:
-        return ""
-    starts, expected = after.starts[name], norm.starts_per_h * after.hours
-    noise = (max(0.25, norm.starts_spread or 0.0) * max(expected, 0.25)) ** 0.5
-    if starts < 2 or starts < SHORT_CYCLING * expected or starts - expected < SURE_STARTS * noise:
-        return ""
-    said = f"short cycling, {starts / after.hours:.0f} starts/h instead of {norm.starts_per_h:.0f}"
-    if norm.duty is not None and name in after.loaded_h:
-        said += f", loaded {after.loaded_h[name] / after.hours:.0%} of the time instead of {norm.duty:.0%}"
-    return said
 
 
 def _agrees(scene: Scene, values: Sequence[float]) -> str:
@@ -190,19 +180,24 @@ def _agrees(scene: Scene, values: Sequence[float]) -> str:
     if len(values) < 4:
         return ""
     apart_ns = scene.around[split(values)].start_ns - scene.onset_ns
-    return f"{CHANGED} {_when(apart_ns)}" if abs(apart_ns) <= AGREES_NS else ""
+    return f"{CHANGED} {when(apart_ns)}" if abs(apart_ns) <= AGREES_NS else ""
 
 
-def _when(apart_ns: int) -> str:
-    minutes = round(abs(apart_ns) / MINUTE_NS)
-    if minutes == 0:
-        return "at the onset"
-    return f"{minutes} min {'after' if apart_ns > 0 else 'before'} the onset"
+def _grid_moved(scene: Scene) -> Iterator[str]:
+    """Yield in words that the grid's factor moved when an asset did."""
+    agrees = _grid_agrees(scene)
+    if agrees and _grid_sure(scene):
+        yield f"grid factor {scene.after.factor:.4g} instead of {scene.after.usual_factor:.4g} kg/kWh, {agrees}"
+
+
+def _grid_agrees(scene: Scene) -> str:
+    factors = [cell.beside_usual for cell in scene.around]
+    return _agrees(scene, factors) if factors and max(factors) - min(factors) >= LEAST else ""
 
 
 def _grid(scene: Scene, part: float, change: float) -> Cause:
-    evidence = [f"factor {scene.after.factor:.4g} instead of {scene.usual_factor:.4g} kg/kWh"]
-    agrees = _agrees(scene, [cell.factor or 0.0 for cell in scene.around])
+    evidence = [f"factor {scene.after.factor:.4g} instead of {scene.after.usual_factor:.4g} kg/kWh"]
+    agrees = _grid_agrees(scene)
     evidence += [agrees] if agrees else []
     return Cause("grid", GRID, part / change, part, 0.95 if agrees else 0.8, tuple(evidence))
 
@@ -211,12 +206,12 @@ def _throughput(scene: Scene, part: float, change: float) -> Cause:
     rate, usual = scene.after.units_per_h, scene.baseline.units_per_h
     evidence = [f"{rate:.4g} units/h instead of {usual:.4g}"]
     agrees = _agrees(scene, [(cell.units or 0.0) / cell.hours for cell in scene.around])
-    evidence += [agrees] if agrees else []
+    evidence += [*([agrees] if agrees else []), *_told(scene)]
     return Cause("throughput", THROUGHPUT, part / change, part, 0.9 if agrees else 0.7, tuple(evidence))
 
 
 def _process(scene: Scene, part: float, change: float) -> Cause:
-    told = list(_told(scene))
+    told = _told(scene)
     after, usual = scene.after, scene.baseline.assets
     names = [name for name in _process_assets(scene) if name in usual]
     kw = sum(after.energy_kwh.get(name, 0.0) for name in names) / after.hours
@@ -229,10 +224,8 @@ def _process(scene: Scene, part: float, change: float) -> Cause:
     return Cause("process", name, part / change, part, 0.7 if told else 0.4, tuple(evidence), determined=bool(told))
 
 
-def _told(scene: Scene) -> Iterator[str]:
-    for t_ns, text in scene.changes:
-        if abs(t_ns - scene.onset_ns) <= 2 * WINDOW_NS:
-            yield f"{text} {_when(t_ns - scene.onset_ns)}"
+def _told(scene: Scene) -> Sequence[str]:
+    return scene.told or near(scene.changes, scene.onset_ns)
 
 
 def _standby(scene: Scene, part: float, change: float) -> Cause:
@@ -241,4 +234,5 @@ def _standby(scene: Scene, part: float, change: float) -> Cause:
         kw = scene.idle.energy_kwh.get(REST, 0.0) / scene.idle.hours
         usual = scene.baseline.assets[REST].idle_kw or 0.0
         evidence.append(f"at a standstill {kw:.4g} kW instead of {usual:.4g} kW")
-    return Cause("standby", STANDBY, part / change, part, 0.7 if evidence else 0.4, tuple(evidence))
+    confidence = 0.7 if evidence else 0.4
+    return Cause("standby", STANDBY, part / change, part, confidence, (*evidence, *_told(scene)))

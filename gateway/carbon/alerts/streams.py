@@ -1,8 +1,9 @@
-"""Three things that are watched of a line, each against its baseline: energy, throughput and the grid's factor.
+"""Three things that are watched of a line: energy and throughput against its baseline, the grid's factor against usual.
 
-Each is a two-sided CUSUM over windows. A CUSUM with k 0.5 and h 5 alone would call once in some 465 windows of pure
-noise, every other day. So what it finds is only suspected: the beginning is looked for (the best split in two of the
-last hour), and an alert is raised if, from there on, the mean has stayed off by at least `least` for the dwell time.
+The factor is known as it is, and suspected wherever it is off. The others are two-sided CUSUMs over windows. A CUSUM
+with k 0.5 and h 5 alone would call once in some 465 windows of pure noise, every other day. So what is found is only
+suspected: the beginning is looked for (the best split in two of the last hour), and an alert is raised if, from there
+on, the mean has stayed off by at least `least` for the dwell time.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from gateway.carbon.alerts.alert import ENERGY, GRID, RATE
 from gateway.carbon.alerts.baseline import Baseline
 from gateway.carbon.alerts.observe import Observation
+from gateway.carbon.alerts.usual import UsualFactor
 from gateway.carbon.alerts.windows import Window
 
 MOST_Z = 20.0
@@ -37,8 +39,8 @@ class Off(NamedTuple):
         return abs(self.effect) >= self.least
 
 
-def off(window: Window, baseline: Baseline, grid: tuple[float, float] | None, least: float) -> dict[str, Off]:
-    """Return how far each stream is off in a window. grid: the usual factor and its sigma. least: effect, at least."""
+def off(window: Window, baseline: Baseline, least: float) -> dict[str, Off]:
+    """Return how far a window's energy and throughput are off. least: effect, at least."""
     rate, kw, usual = window.units_per_h, window.kw, baseline.units_per_h
     expected = baseline.expected_kw(rate)
     found = {}
@@ -49,10 +51,16 @@ def off(window: Window, baseline: Baseline, grid: tuple[float, float] | None, le
         slower = max(usual - baseline.units_sigma, usual / 100)
         noise = abs(_by_rate(baseline, slower))
         found[RATE] = Off((rate - usual) / baseline.units_sigma, _by_rate(baseline, rate), max(least, SURE * noise))
-    if grid is not None and window.factor is not None and grid[0] > 0:
-        level, sigma = grid
-        found[GRID] = Off((window.factor - level) / sigma, window.factor / level - 1, max(least, SURE * sigma / level))
     return found
+
+
+def grid_off(window: Window, usual: UsualFactor, least: float) -> Off | None:
+    """Return how far the grid's factor is off in a window; None where it is not known. least: effect, at least."""
+    factor, level = window.factor, window.usual_factor
+    if factor is None or not level:
+        return None
+    sigma = usual.sigma(window.start_ns, level)
+    return Off((factor - level) / sigma, factor / level - 1, max(least, SURE * sigma / level))
 
 
 def _by_rate(baseline: Baseline, rate: float) -> float:
@@ -102,5 +110,5 @@ def series(cells: Sequence[Observation], stream: str, baseline: Baseline) -> lis
     if stream == RATE:
         return [(cell.units or 0.0) / cell.hours for cell in cells]
     if stream == GRID:
-        return [cell.factor or 0.0 for cell in cells]
+        return [cell.beside_usual for cell in cells]
     return [(cell.energy / cell.hours) - baseline.expected_kw((cell.units or 0.0) / cell.hours) for cell in cells]

@@ -22,7 +22,8 @@ _Number = TypeVar("_Number", int, float)
 class Window(NamedTuple):
     """Some production of one product and recipe. energy_kwh: by asset, the rest under REST. hours: net of stops.
 
-    co2e_kg, units: None where a cell has none. starts, loaded_h: of the assets of which any cell has them.
+    co2e_kg, units: None where a cell has none. usual_co2e_kg: at the grid's usual factor. starts, loaded_h: of the
+    assets of which any cell has them.
     """
 
     start_ns: int
@@ -33,6 +34,7 @@ class Window(NamedTuple):
     co2e_kg: float | None
     starts: Mapping[str, int]
     loaded_h: Mapping[str, float]
+    usual_co2e_kg: float | None = None
 
     @property
     def energy(self) -> float:
@@ -54,6 +56,11 @@ class Window(NamedTuple):
         """The effective factor, kg/kWh."""
         return None if self.co2e_kg is None or self.energy <= 0 else self.co2e_kg / self.energy
 
+    @property
+    def usual_factor(self) -> float | None:
+        """What the factor usually is at this time, kg/kWh."""
+        return None if self.usual_co2e_kg is None or self.energy <= 0 else self.usual_co2e_kg / self.energy
+
 
 def window_of(cells: Sequence[Observation]) -> Window:
     """Return cells as one. cells: at least one, of any length above 0."""
@@ -71,6 +78,7 @@ def window_of(cells: Sequence[Observation]) -> Window:
         co2e_kg=_sum(cell.co2e_kg for cell in cells),
         starts=_sums([cell.starts for cell in cells]),
         loaded_h={asset: seconds / 3600 for asset, seconds in _sums([cell.loaded_s for cell in cells]).items()},
+        usual_co2e_kg=_sum(None if cell.usual_factor is None else cell.energy * cell.usual_factor for cell in cells),
     )
 
 
@@ -86,6 +94,7 @@ def joined(one: Window, other: Window) -> Window:
         co2e_kg=_sum((one.co2e_kg, other.co2e_kg)),
         starts=_sums([one.starts, other.starts]),
         loaded_h=_sums([one.loaded_h, other.loaded_h]),
+        usual_co2e_kg=_sum((one.usual_co2e_kg, other.usual_co2e_kg)),
     )
 
 

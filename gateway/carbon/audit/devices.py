@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.attest.birth import Birth, read_birth
-from gateway.attest.chain import Anchors, verify_ek_chain
+from gateway.attest.chain import Anchors
+from gateway.attest.ek import verify_ek_chain
 from gateway.attest.epoch import BoundKey, verify_epoch
 from gateway.errors import TrustError
 from gateway.tlog.note import Verifier

@@ -56,12 +56,15 @@ class LineEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayEvidence:
-    """What a gateway's leaves say. epoch: the body of the epoch leaf of its checkpoint's key, at epoch_index."""
+    """What a gateway's leaves say. epoch: the body of the epoch leaf of its checkpoint's key.
+
+    epochs: all epoch leaves that are shown, by index, in order: that one, and those of leaves that no result is about.
+    """
 
     schemas: Mapping[bytes, LineSchema]
     lines: Mapping[str, LineEvidence]
     epoch: Mapping[str, Any]
-    epoch_index: int
+    epochs: Mapping[int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,12 +156,13 @@ def read_gateway(
     """Return what a gateway's leaves say of these lines.
 
     Raises TrustError for a leaf that nobody asked for, for an interval without its schema before it, for one that
-    names another predecessor than the one before it here, and where the epoch leaf of vkey is missing.
+    names another predecessor than the one before it here, for epochs whose numbers do not rise, and where the epoch
+    leaf of vkey is missing.
     """
     schemas: dict[bytes, LineSchema] = {}
     unused: dict[bytes, int] = {}
     held: dict[str, LineEvidence] = {}
-    epoch = _Epoch(vkey=vkey)
+    epochs: dict[int, Mapping[str, Any]] = {}
     for one in leaves:
         with naming(f"{path}: leaf {one.index}", one.index):
             if one.leaf.kind == "schema":
@@ -173,12 +177,27 @@ def read_gateway(
                 unused.pop(known.id, None)
                 _chain(held.setdefault(known.name, LineEvidence()), gateway, one, known)
             else:
-                epoch.take(one)
+                _announce(epochs, one)
     for schema_id, index in unused.items():
         raise TrustError(f"{path}: leaf {index}: schema {schema_id.hex()} that no interval names", index=index)
     if missing := set(lines) - set(held):
         raise TrustError(f"{path}: no interval of line {min(missing)!r}")
-    return GatewayEvidence(schemas=schemas, lines=held, epoch=epoch.body(path), epoch_index=epoch.index)
+    return GatewayEvidence(schemas=schemas, lines=held, epoch=_of_key(path, epochs, vkey), epochs=epochs)
+
+
+def _announce(epochs: dict[int, Mapping[str, Any]], one: ParsedLeaf) -> None:
+    if one.leaf.kind != "epoch":
+        raise TrustError(f"a leaf of kind {one.leaf.kind!r}, which has no place in an export")
+    if epochs and one.leaf.body["epoch"] <= next(reversed(epochs.values()))["epoch"]:
+        raise TrustError("an epoch whose number does not rise")
+    epochs[one.index] = one.leaf.body
+
+
+def _of_key(path: str, epochs: Mapping[int, Mapping[str, Any]], vkey: str) -> Mapping[str, Any]:
+    own = [body for body in epochs.values() if body["key"] == vkey]
+    if not own:
+        raise TrustError(f"{path}: no epoch leaf of the key that signed the checkpoint")
+    return own[-1]
 
 
 def _chain(line: LineEvidence, gateway: str, one: ParsedLeaf, schema: LineSchema) -> None:
@@ -201,7 +220,7 @@ def read_ledger(path: str, leaves: Sequence[ParsedLeaf], *, notes: Mapping[str, 
     it that is not here, and unless the ledger accepted just these checkpoints.
     """
     facts, indices, open_notes = Facts(), [], dict(notes)
-    epoch = _Epoch(vkey=vkey)
+    epochs: dict[int, Mapping[str, Any]] = {}
     chains: dict[tuple[str, str], int] = {}
     for one in leaves:
         with naming(f"{path}: leaf {one.index}", one.index):
@@ -216,10 +235,12 @@ def read_ledger(path: str, leaves: Sequence[ParsedLeaf], *, notes: Mapping[str, 
                 if open_notes.pop(body["gateway"], None) != body["checkpoint"].encode():
                     raise TrustError(f"accepts another checkpoint of gateway {body['gateway']!r} than the one shown")
             elif not _enforce(facts, one):
-                epoch.take(one)
+                _announce(epochs, one)
+                if one.leaf.body["key"] != vkey or len(epochs) > 1:
+                    raise TrustError("an epoch leaf of another key than the checkpoint's, or a second one")
     for gateway in sorted(open_notes):
         raise TrustError(f"{path}: no leaf by which the ledger accepts the checkpoint of gateway {gateway!r}")
-    return LedgerEvidence(facts=facts, factor_indices=tuple(indices), epoch=epoch.body(path))
+    return LedgerEvidence(facts=facts, factor_indices=tuple(indices), epoch=_of_key(path, epochs, vkey))
 
 
 def _follow(chains: dict[tuple[str, str], int], one: ParsedLeaf) -> None:
@@ -262,25 +283,3 @@ def _factor(body: Mapping[str, Any]) -> Factor:
     if said != factor.version:
         raise TrustError(f"version: got {factor.version[:64]}, and what the factor says hashes to {said}")
     return factor
-
-
-@dataclass(slots=True, kw_only=True)
-class _Epoch:
-    """Waits for the epoch leaf of a key."""
-
-    vkey: str
-    found: Mapping[str, Any] | None = None
-    index: int = 0
-
-    def take(self, one: ParsedLeaf) -> None:
-        leaf = one.leaf
-        if leaf.kind != "epoch":
-            raise TrustError(f"a leaf of kind {leaf.kind!r}, which has no place in an export")
-        if leaf.body["key"] != self.vkey or self.found is not None:
-            raise TrustError("an epoch leaf of another key than the checkpoint's, or a second one")
-        self.found, self.index = leaf.body, one.index
-
-    def body(self, path: str) -> Mapping[str, Any]:
-        if self.found is None:
-            raise TrustError(f"{path}: no epoch leaf of the key that signed the checkpoint")
-        return self.found

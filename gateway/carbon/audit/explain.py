@@ -7,6 +7,7 @@ whether that is what the row in the tables says.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from gateway.carbon.audit.planned import Planned, planned
 from gateway.carbon.audit.rows import record_id
 from gateway.carbon.cells import OpenCell, finish, key_of
 from gateway.carbon.emissions import IntervalLeaf, LineProjector
@@ -38,6 +39,7 @@ MEANINGS = {
     Flag.PLAN_MISMATCH: "the plan names a counter that the line does not have",
     Flag.NO_CALORIFIC: "the plan says no calorific value for this fuel",
     Flag.BASIS_MISMATCH: "the factor's basis, gross or net, is not the plan's",
+    Flag.UNITS_MIXED: "a part of the time counts all units alone; per unit is of the time that counts good ones",
 }
 
 _ROUNDING = (
@@ -66,6 +68,7 @@ def explain(
     cell, made = _recomputed(stored, leaves, schemas, facts)
     again = next((row for row in made.figures if _same_place(row, stored)), None)
     parts = list(_parts(cell, stored, leaves, schemas, facts))
+    by_plan = planned(cell, stored, facts)
     found: Explanation = {
         "record": record_id(stored.gateway, stored.line, stored.meter, stored.start_ns),
         "of": {
@@ -82,9 +85,10 @@ def explain(
         "setting": dict(stored.setting._asdict()),
         "plan_sha256": stored.plan_sha256,
         "parts": parts,
-        "hierarchy": _hierarchy(stored, parts),
+        "planned": by_plan,
+        "hierarchy": _hierarchy(stored, parts, by_plan),
         "factor": None if factor is None else _factor(factor, stored),
-        "co2e": _product(stored),
+        "co2e": _product(stored, by_plan),
         "uncertainty_pct": None if stored.uncertainty_pct is None else text(stored.uncertainty_pct),
         "quality": stored.quality,
         "flags": {str(flag): MEANINGS.get(flag, flag.replace("_", " ")) for flag in Flag if flag in stored.flags},
@@ -215,14 +219,14 @@ def _difference(said: Booking, stored: Figure, role: Role) -> Explanation:
     }
 
 
-def _hierarchy(stored: Figure, parts: Sequence[Explanation]) -> str:
-    """Return how the parts make the row's energy, with numbers."""
-    if stored.kind == MODELLED:
-        return "no meter: rated standby power x leakage multiplier x time, by the plan"
+def _hierarchy(stored: Figure, parts: Sequence[Explanation], by_plan: Planned | None) -> str:
+    """Return how the parts, or the plan, make the row's energy, with numbers."""
+    if by_plan is not None:
+        what = "no meter, a model" if stored.kind == MODELLED else "heat of the fuel"
+        kwh = "" if stored.energy_mwh is None else f" = {_kwh(stored.energy_mwh)} kWh"
+        return f"{what}, by the plan's {by_plan['by']}: {by_plan['formula']}{kwh}"
     if stored.energy_mwh is None or any("nothing" in part for part in parts):
         return "nothing is booked: a counter of it says nothing here"
-    if stored.scope == SCOPE_1:
-        return f"heat of the fuel by the plan's correction and calorific value: {_kwh(stored.energy_mwh)} kWh"
     terms = " ".join(f"{part['sign']} {part['point']} {part['split']['mWh']}" for part in parts)
     return f"{stored.kind}: {terms} = {stored.energy_mwh} mWh = {_kwh(stored.energy_mwh)} kWh"
 
@@ -255,13 +259,14 @@ def _factor(leaf: FactorLeaf, stored: Figure) -> Explanation:
     }
 
 
-def _product(stored: Figure) -> Explanation:
+def _product(stored: Figure, by_plan: Planned | None) -> Explanation:
     if stored.co2e_g is None or stored.factor_g_per_kwh is None:
         return {"formula": "", "g": None, "kg": None}
     if stored.factor_unit == G_PER_KWH:
         amount = f"{_kwh(stored.energy_mwh or 0)} kWh"
     else:
-        amount = f"{'' if stored.quantity is None else text(stored.quantity)} {stored.register_unit} x correction"
+        amount = f"{'' if stored.quantity is None else text(stored.quantity)} {stored.register_unit}"
+        amount += "" if by_plan is None else f" x correction {by_plan['correction']}"
     grams = text(stored.co2e_g)
     return {
         "formula": f"{amount} x {text(stored.factor_g_per_kwh)} {stored.factor_unit} = {grams} g",

@@ -6,7 +6,7 @@
 | about.json | the period and the lines, and which calculation it was |
 | keys.json | the verifier keys of the checkpoints: gateways, ledger, witness |
 | gateways/<id>/checkpoint | the gateway's checkpoint with the ledger's cosignature |
-| gateways/<id>/leaves.jsonl | its leaves, proven: line schemas, intervals, the epoch of the key |
+| gateways/<id>/leaves.jsonl | its leaves, proven: line schemas, intervals, epochs of the key and of UNATTESTED leaves |
 | ledger/checkpoint | the ledger's own checkpoint |
 | ledger/leaves.jsonl | its leaves, proven: the factors used, what it accepted, the epoch of the key |
 | manifest | the hash and size of every file above, signed by the ledger |
@@ -19,6 +19,7 @@ rows are those of the whole history.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.carbon.audit.compute import compute, factors_of, rows_of
 from gateway.carbon.audit.evidence import ParsedLeaf, ProvenLeaf, pack_leaves, read_gateway, read_ledger
 from gateway.carbon.audit.form import (
     ABOUT,
@@ -30,11 +31,8 @@ from gateway.carbon.audit.form import (
     Keys,
     Subject,
     checkpoint_path,
-    compute,
-    factors_of,
     leaves_path,
     pack_manifest,
-    rows_of,
 )
 from gateway.carbon.audit.verify import verify
 from gateway.codec.leaves import parse

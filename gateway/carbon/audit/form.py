@@ -1,17 +1,15 @@
-"""The small files of an export, and what its leaves come to: shared by those who make one and those who check one."""
+"""The small files of an export: shared by those who make one and those who check one."""
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from gateway.carbon.audit.evidence import GatewayEvidence, LedgerEvidence
-from gateway.carbon.audit.rows import SCHEMA_VERSION, header, lines_of
-from gateway.carbon.emissions import LineProjector
+from gateway.carbon.audit.rows import SCHEMA_VERSION
 from gateway.carbon.exact import utc
-from gateway.carbon.figures import CALC_VERSION, Cell
+from gateway.carbon.figures import CALC_VERSION
 from gateway.codec.canonical import pack_json, unpack_json
 from gateway.errors import TrustError
 from gateway.tlog.note import SignatureKind, Verifier
@@ -195,54 +193,3 @@ def check_manifest(text: str, files: Mapping[str, bytes], only: Iterable[str] | 
             raise TrustError(f"{path}: in the manifest, and missing here")
         if text != pack_manifest(files):
             raise TrustError(f"{MANIFEST}: not the one text for what it says: want the paths sorted")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineCells:
-    """A line's cells of the period. settled: no leaf to come changes them.
-
-    quarantined: by why, how many of the leaves that the period's cells would rest on are in quarantine.
-    """
-
-    gateway: str
-    line: str
-    cells: tuple[Cell, ...]
-    settled: bool
-    quarantined: Mapping[str, int]
-
-
-def compute(subject: Subject, gateways: Mapping[str, GatewayEvidence], ledger: LedgerEvidence) -> tuple[LineCells, ...]:
-    """Return all figures of an export. Raises TrustError for an interval that fits no schema."""
-    for gateway, evidence in gateways.items():
-        number, key = evidence.epoch["epoch"], evidence.epoch["key"]
-        ledger.facts.standings.note_epoch(gateway, evidence.epoch_index, number, key)
-    return tuple(_compute(subject, gateways[gateway], line, gateway, ledger) for gateway, line in subject.lines)
-
-
-def _compute(subject: Subject, evidence: GatewayEvidence, line: str, gateway: str, ledger: LedgerEvidence) -> LineCells:
-    projector = LineProjector(schemas=evidence.schemas, facts=ledger.facts)
-    made: dict[int, Cell] = {}
-    settled = False
-    quarantined: dict[str, int] = {}
-    for leaf in evidence.lines[line].leaves:
-        if why := ledger.facts.standings.why(gateway, leaf.ref.index):
-            if subject.start_ns < leaf.interval.t_ns <= subject.end_ns:
-                quarantined[why] = quarantined.get(why, 0) + 1
-            continue
-        made |= {cell.line.start_ns: cell for cell in projector.feed(leaf)}
-        settled = settled or (projector.clean and leaf.interval.t_ns >= subject.end_ns)
-    cells = tuple(made[start] for start in sorted(made) if subject.start_ns <= start < subject.end_ns)
-    return LineCells(gateway=gateway, line=line, cells=cells, settled=settled, quarantined=quarantined)
-
-
-def rows_of(lines: Iterable[LineCells]) -> Iterator[str]:
-    """Yield the lines of rows.csv."""
-    yield header()
-    for line in lines:
-        yield from lines_of(line.cells)
-
-
-def factors_of(lines: Iterable[LineCells], ledger: LedgerEvidence) -> frozenset[int | None]:
-    """Return the ledger's leaf indices of the factors that rows rest on: named there, or the end of one that is."""
-    used = frozenset(figure.factor_leaf_index for line in lines for cell in line.cells for figure in cell.figures)
-    return used | ledger.facts.factors.enders(used)

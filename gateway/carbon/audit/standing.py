@@ -5,14 +5,21 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.attest.decision import verify_ruling
-from gateway.attest.ear import verify_result
-from gateway.carbon.standings import Placed, Standings
+from gateway.attest.ear import Result, verify_result
+from gateway.carbon.reliance import Placed
+from gateway.carbon.standings import Standings
 from gateway.errors import TrustError
 from gateway.model import Standing, State
 from gateway.tlog.note import SignatureKind, Verifier
 
 _VERIFIER = "wattseal-verifier/"
 _OFFICER = "wattseal-officer/"
+_SAYS = {
+    State.TRUSTED: {"affirming"},
+    State.FAILED: {"warning", "contraindicated"},
+    State.UNREACHABLE: {"none"},
+}
+"""What the result says by which a gateway is in such a state. In no other state a result puts it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +38,17 @@ class DecisionVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandingVerdict:
-    """The newest state of an attested gateway that the export shows. results: how many good ones it rests on.
+    """The newest state of an attested gateway that the export shows.
 
-    checked: the caller named the verifier's key, and all of these results hold. What came later it cannot show.
+    results: on how many good ones of its verifier its states rest; bad: on how many others, by which it was FAILED or
+    UNREACHABLE. checked: the caller named the verifier's key, and all of these hold. What came later it cannot show.
     """
 
     gateway: str
     state: str
     reason: str
     results: int
+    bad: int
     checked: bool
 
 
@@ -90,8 +99,10 @@ def check_standings(
     trust: Sequence[str],
     devices: Mapping[str, str],
 ) -> tuple[StandingVerdict, ...]:
-    """Return the newest states. Raises TrustError where a good state's result is not by a verifier whom trust names.
+    """Return the newest states.
 
+    Raises TrustError where a TRUSTED, FAILED or UNREACHABLE one has no result of its own time that says so, by a
+    verifier whom trust names; and where an older result comes after a newer one of the same epoch.
     devices: the serial of the device that vouches for a gateway's newest epoch, where that was checked.
     """
     keys = [key for key in map(Verifier.from_vkey, trust) if key.name.startswith(_VERIFIER)]
@@ -100,15 +111,17 @@ def check_standings(
         newest = standings.newest(gateway)
         if newest is None:
             continue
-        good = [(index, one) for index, one in standings.sealed(gateway) if one.state is State.TRUSTED]
-        for index, one in good if keys else ():
-            _check_result(index, one, keys, ledger, about=_About(standings.epochs(gateway), devices.get(gateway)))
+        told = [(index, one) for index, one in standings.sealed(gateway) if one.state in _SAYS]
+        if keys:
+            _check_results(told, keys, ledger, about=_About(standings.epochs(gateway), devices.get(gateway)))
+        good = sum(one.state is State.TRUSTED for _, one in told)
         found.append(
             StandingVerdict(
                 gateway=gateway,
                 state=str(newest.state),
                 reason=newest.reason,
-                results=len(good),
+                results=good,
+                bad=len(told) - good,
                 checked=bool(keys),
             )
         )
@@ -121,12 +134,35 @@ class _About(NamedTuple):
     epochs: Sequence[tuple[int, int, str]]
     device: str | None
 
+    def fits(self, result: Result, one: Standing) -> bool:
+        """Return whether a result says what a standing says, of the same. One that saw no evidence is of no epoch."""
+        if result.gateway != one.gateway or result.status not in _SAYS[one.state]:
+            return False
+        if one.state is State.UNREACHABLE:
+            return True
+        shown = {key for _, number, key in self.epochs if number == one.epoch}
+        is_newest = bool(self.epochs) and self.epochs[-1][1] == one.epoch
+        is_of_device = not is_newest or self.device in {None, result.device}
+        return result.epoch == one.epoch and shown <= {result.key} and is_of_device
 
-def _check_result(index: int, one: Standing, keys: Sequence[Verifier], ledger: str, *, about: _About) -> None:
-    """Raise TrustError unless a verifier found a gateway good, in this epoch, when the ledger says that it did."""
-    why = ""
-    shown = {key for _, number, key in about.epochs if number == one.epoch}
-    for key in keys:
+
+def _check_results(
+    told: Iterable[tuple[int, Standing]], keys: Sequence[Verifier], ledger: str, *, about: _About
+) -> None:
+    epoch = issued_s = 0
+    for index, one in told:
+        result = _result(index, one, keys, ledger, about=about)
+        if one.epoch == epoch and result.issued_s < issued_s:
+            raise TrustError(
+                f"leaf {index}: standing: {one.state} by a result older than the one before it: a replay", index=index
+            )
+        epoch, issued_s = one.epoch, result.issued_s
+
+
+def _result(index: int, one: Standing, keys: Sequence[Verifier], ledger: str, *, about: _About) -> Result:
+    """Return by what a verifier found a gateway so, when the ledger says that it did. Raises TrustError."""
+    why = "it has none"
+    for key in keys if one.result else ():
         try:
             result = verify_result(
                 one.result, issuer=key.name, audience=ledger, verifier=key, now_s=one.t_ns // 1_000_000_000
@@ -134,9 +170,7 @@ def _check_result(index: int, one: Standing, keys: Sequence[Verifier], ledger: s
         except TrustError as e:
             why = str(e)
             continue
-        is_of_it = (result.gateway, result.status, result.epoch) == (one.gateway, "affirming", one.epoch)
-        is_of_key = not shown or (shown == {result.key} and about.device in {None, result.device})
-        if is_of_it and is_of_key:
-            return
+        if about.fits(result, one):
+            return result
         why = "its result is about something else"
-    raise TrustError(f"leaf {index}: standing: TRUSTED by no result that holds: {why}", index=index)
+    raise TrustError(f"leaf {index}: standing: {one.state} by no result that holds: {why}", index=index)

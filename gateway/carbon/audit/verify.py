@@ -11,9 +11,11 @@ keys are bound.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from gateway.attest.epoch import UNATTESTED
+from gateway.carbon.audit.compute import LineCells, compute, factors_of, rows_of
 from gateway.carbon.audit.devices import DeviceTrust, DeviceVerdict, check_device
 from gateway.carbon.audit.evidence import (
     GatewayEvidence,
@@ -32,99 +34,20 @@ from gateway.carbon.audit.form import (
     MANIFEST,
     ROWS,
     Keys,
-    LineCells,
     Subject,
     check_manifest,
     checkpoint_path,
-    compute,
-    factors_of,
     leaves_path,
     paths_of,
-    rows_of,
 )
-from gateway.carbon.audit.standing import DecisionVerdict, StandingVerdict, check_decisions, check_standings
+from gateway.carbon.audit.standing import check_decisions, check_standings
+from gateway.carbon.audit.verdict import LineVerdict, LogVerdict, Verdict
 from gateway.carbon.figures import CALC_VERSION, Totals
 from gateway.errors import TrustError
 from gateway.tlog import checkpoint as checkpoints
 from gateway.tlog.checkpoint import Checkpoint
 from gateway.tlog.lines import split_note
 from gateway.tlog.note import Verifier, open_note
-
-UNATTESTED = "unattested"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogVerdict:
-    """One log of the export, its checkpoint verified.
-
-    named: the caller named this key as one that it trusts.
-    epoch: the number of the key's. binding: how the key is bound to the device; `unattested`: not at all.
-    device: the one that is found to vouch for it; None where none does, or where nobody checked.
-    receipt_s: when the ledger cosigned it, Unix seconds; None for the ledger's own log.
-    """
-
-    origin: str
-    size: int
-    vkey: str
-    fingerprint: str
-    named: bool
-    epoch: int
-    binding: str
-    device: DeviceVerdict | None
-    receipt_s: int | None
-    leaves: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineVerdict:
-    """One line of the export, its figures computed again.
-
-    first_ns, last_ns: boundaries of the first and last interval leaf. begins: the first is the line's first of all.
-    settled: the leaves reach over the end of the period, and none to come changes a row of it.
-    quarantined: by why, how many of the period's leaves no figure rests on.
-    """
-
-    gateway: str
-    line: str
-    intervals: int
-    first_ns: int
-    last_ns: int
-    begins: bool
-    settled: bool
-    quarantined: Mapping[str, int]
-    totals: Totals
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """All that holds of an export. trust_given: whether the caller named the keys that it trusts."""
-
-    subject: Subject
-    calc_version: str
-    trust_given: bool
-    files: int
-    rows: int
-    ledger: LogVerdict
-    gateways: tuple[LogVerdict, ...]
-    lines: tuple[LineVerdict, ...]
-    standings: tuple[StandingVerdict, ...]
-    decisions: tuple[DecisionVerdict, ...]
-
-    @property
-    def leaves(self) -> int:
-        """How many leaves were proven."""
-        return self.ledger.leaves + sum(gateway.leaves for gateway in self.gateways)
-
-    @property
-    def unattested(self) -> tuple[str, ...]:
-        """The logs whose key no device vouches for: to be said aloud."""
-        return tuple(log.origin for log in (self.ledger, *self.gateways) if log.binding == UNATTESTED)
-
-    @property
-    def claimed(self) -> tuple[str, ...]:
-        """The logs that say a device vouches for their key, which nobody has checked."""
-        logs = (self.ledger, *self.gateways)
-        return tuple(log.origin for log in logs if log.binding != UNATTESTED and log.device is None)
 
 
 def verify(
@@ -290,6 +213,7 @@ def _line_verdict(subject: Subject, evidence: LineEvidence, cells: LineCells) ->
         begins=evidence.first_prev is None,
         settled=cells.settled,
         quarantined=cells.quarantined,
+        alone=cells.alone,
         totals=Totals.of(cells.cells),
     )
 

@@ -23,7 +23,8 @@ The file is TOML, one `[[factor]]` table a window:
 import hashlib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -83,30 +84,21 @@ def parse_factors(content: str, *, name: str) -> tuple[Factor, ...]:
     if set(tables) != {"factor"} or not isinstance(entries, list):
         raise ConfigError(f"{name}: got {', '.join(tables) or 'nothing'}, want [[factor]] tables and nothing else")
     factors = tuple(_factor(entry, f"{name}: factor[{number}]") for number, entry in enumerate(entries))
-    _check_overlaps(factors, name)
+    check_overlaps(factors, name, table="factor")
     return factors
 
 
 def _factor(entry: Any, where: str) -> Factor:
-    if not isinstance(entry, dict):
-        raise ConfigError(f"{where}: got {entry!r}, want a table")
-    for key in sorted(set(entry) ^ _KEYS):
-        if key in entry:
-            raise ConfigError(f"{where}.{key}: got a key that is not known, want one of {', '.join(sorted(_KEYS))}")
-        if key not in _MAY_MISS:
-            raise ConfigError(f"{where}.{key}: got nothing, want a value")
+    check_keys(entry, where, known=_KEYS, may_miss=_MAY_MISS)
     for key in (*_TEXTS, *_OPTIONAL):
-        _check_text(entry.get(key, ""), f"{where}.{key}", empty=key in _OPTIONAL)
+        check_text(entry.get(key, ""), f"{where}.{key}", empty=key in _OPTIONAL)
     for key, choices in _CHOICES.items():
         if entry[key] not in choices:
             raise ConfigError(f"{where}.{key}: got {entry[key]!r}, want one of {', '.join(choices)}")
-    start_ns = _instant(entry["start"], f"{where}.start")
-    end_ns = _instant(entry["end"], f"{where}.end") if "end" in entry else UNTIL_FURTHER_NOTICE_NS
-    if end_ns <= start_ns:
-        raise ConfigError(f"{where}.end: got {utc(end_ns)}, want a time after {utc(start_ns)}")
+    start_ns, end_ns = window_of(entry, where)
     if entry["unit"] not in _UNITS:
         raise ConfigError(f"{where}.unit: got {entry['unit']!r}, want one of {', '.join(_UNITS)}")
-    g_per_kwh = Decimal(text(to_g_per_kwh(_number(entry["value"], f"{where}.value"), entry["unit"])))
+    g_per_kwh = Decimal(text(to_g_per_kwh(amount_of(entry["value"], f"{where}.value"), entry["unit"])))
     uncertainty = entry.get("uncertainty_pct")
     version = version_of(
         g_per_kwh=g_per_kwh, state=entry["state"], method=entry["method"], model_date=entry.get("model_date", "")
@@ -122,15 +114,36 @@ def _factor(entry: Any, where: str) -> Factor:
         version=version,
         model_date=entry.get("model_date", ""),
         gwp_set=entry.get("gwp_set", ""),
-        uncertainty_pct=None if uncertainty is None else _number(uncertainty, f"{where}.uncertainty_pct"),
+        uncertainty_pct=None if uncertainty is None else amount_of(uncertainty, f"{where}.uncertainty_pct"),
     )
 
 
-def _check_text(got: Any, where: str, *, empty: bool) -> None:
+def check_keys(entry: Any, where: str, *, known: AbstractSet[str], may_miss: AbstractSet[str]) -> None:
+    """Refuse what is no table, has a key that is not known, or has not one that must stand. Raises ConfigError."""
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where}: got {entry!r}, want a table")
+    for key in sorted(set(entry) ^ known):
+        if key in entry:
+            raise ConfigError(f"{where}.{key}: got a key that is not known, want one of {', '.join(sorted(known))}")
+        if key not in may_miss:
+            raise ConfigError(f"{where}.{key}: got nothing, want a value")
+
+
+def check_text(got: Any, where: str, *, empty: bool) -> None:
+    """Refuse what is no printable text, or empty where it may not be. Raises ConfigError."""
     # Control characters would break the tables and CSV files in which these words end.
     fits = isinstance(got, str) and len(got) <= _MAX_TEXT and got.isprintable()
     if not fits or (got == "" and not empty):
         raise ConfigError(f"{where}: got {got!r}, want printable text of at most {_MAX_TEXT} characters")
+
+
+def window_of(entry: Mapping[str, Any], where: str) -> tuple[int, int]:
+    """Return `start` and `end` of an entry; without an end it holds until further notice. Raises ConfigError."""
+    start_ns = _instant(entry["start"], f"{where}.start")
+    end_ns = _instant(entry["end"], f"{where}.end") if "end" in entry else UNTIL_FURTHER_NOTICE_NS
+    if end_ns <= start_ns:
+        raise ConfigError(f"{where}.end: got {utc(end_ns)}, want a time after {utc(start_ns)}")
+    return start_ns, end_ns
 
 
 def _instant(got: Any, where: str) -> int:
@@ -143,7 +156,8 @@ def _instant(got: Any, where: str) -> int:
     return t_ns
 
 
-def _number(got: Any, where: str) -> Decimal:
+def amount_of(got: Any, where: str) -> Decimal:
+    """Return a number of at least 0, exact. Raises ConfigError."""
     value = Decimal(got) if type(got) is int else got
     if not isinstance(value, Decimal) or not value.is_finite() or value < 0:
         raise ConfigError(f"{where}: got {got!s:.60}, want a number of at least 0")
@@ -152,13 +166,14 @@ def _number(got: Any, where: str) -> Decimal:
     return value
 
 
-def _check_overlaps(factors: Sequence[Factor], name: str) -> None:
+def check_overlaps(factors: Sequence[Factor], name: str, *, table: str) -> None:
+    """Refuse windows of one key that overlap. table: what the file calls an entry. Raises ConfigError."""
     order = sorted(range(len(factors)), key=lambda n: (factors[n].key, factors[n].start_ns))
     for before, after in pairwise(order):
         one, other = factors[before], factors[after]
         ends_ns = other.start_ns if one.end_ns == UNTIL_FURTHER_NOTICE_NS else one.end_ns
         if one.key == other.key and (other.start_ns < ends_ns or other.start_ns == one.start_ns):
             raise ConfigError(
-                f"{name}: factor[{after}].start: got {utc(other.start_ns)}, which lies in the window of "
-                f"factor[{before}] with the same key, want windows that do not overlap"
+                f"{name}: {table}[{after}].start: got {utc(other.start_ns)}, which lies in the window of "
+                f"{table}[{before}] with the same key, want windows that do not overlap"
             )

@@ -55,6 +55,8 @@ def _reason(old: Factor, new: Factor) -> str:
         changes.append("value revised")
     if old.method != new.method:
         changes.append("another method")
+    if old.source != new.source:
+        changes.append(f"source {new.source}, was {old.source}")
     if old.model_date != new.model_date:
         changes.append(f"model of {new.model_date or 'no date'}")
     return ", ".join(changes)

@@ -16,6 +16,7 @@ from gateway.carbon.facts import Facts, PlanLeaf
 from gateway.carbon.scopes.loads import Load, LoadKey
 from gateway.carbon.scopes.market import MarketFlag, Matching, Settled, settle_by
 from gateway.config.plan import MarketSection, Plan
+from gateway.config.plan.scopes import ResidualSection
 
 NO_INSTRUMENTS = "no instruments"
 PROVISIONAL, FINAL = "provisional", "final"
@@ -69,22 +70,26 @@ class YearMatch:
         return f"{utc(year_bounds(self.year)[0])}/{utc(self.until_ns)}"
 
     @property
-    def residual(self) -> str:
-        """What the part counts that no instrument meets."""
-        market = self.plan.plan.market
-        if market.residual_g_per_kwh is None:
-            return GRID_AVERAGE
-        return ", ".join(filter(None, (f"{market.residual_g_per_kwh} g/kWh", market.residual_source)))
+    def zones(self) -> frozenset[str]:
+        """The zones of its load, and those of which the plan says a residual mix."""
+        return frozenset(self.plan.plan.market.residual).union(key[0] for key in self.settled)
+
+    def residual(self, zones: Iterable[str]) -> list[str]:
+        """Return what the part counts that no instrument meets, a text a zone."""
+        said = self.plan.plan.market.residual
+        mixes = [(zone, said.get(zone)) for zone in sorted(zones)]
+        return [f"{zone}: {GRID_AVERAGE if one is None else _mix(one)}" for zone, one in mixes]
 
 
 @dataclass(slots=True)
 class Market:
-    """A row by the market-based method; exact. claims: milliwatt-hours by instrument.
+    """A row by the market-based method; exact. zones: of its loads. claims: milliwatt-hours by instrument.
 
     unknown_mwh: the energy that no instrument meets and that has no factor; its CO2e is in no sum.
     """
 
     years: list[YearMatch] = field(default_factory=list)
+    zones: frozenset[str] = frozenset()
     co2e_g: Fraction = Fraction(0)
     known_mwh: Fraction = Fraction(0)
     residual_mwh: Fraction = Fraction(0)
@@ -123,7 +128,7 @@ class Market:
             "market_matched": ";".join(year.matched for year in years),
             "market_instruments": ";".join(sorted(self.claims)[:MOST_NAMED]),
             "market_residual_kwh": _rounded(self.residual_mwh, _KWH),
-            "market_residual": ";".join(dict.fromkeys(year.residual for year in years)),
+            "market_residual": ";".join(dict.fromkeys(one for year in years for one in year.residual(self.zones))),
             "market_without_factor_kwh": _rounded(self.unknown_mwh, _KWH),
             "market_flags": ";".join(flag for flag in MarketFlag if flag in self.flags),
         }
@@ -144,7 +149,8 @@ class Match:
     def market(self, by_load: Mapping[LoadKey, int]) -> Market:
         """Return what a row is whose energy is part of these loads."""
         asked = {year_of(key[1]) for key in by_load}
-        market = Market(years=[match for match in self.years if match.year in asked] or [*self.years])
+        years = [match for match in self.years if match.year in asked] or [*self.years]
+        market = Market(years=years, zones=frozenset(key[0] for key in by_load))
         for key, energy_mwh in by_load.items():
             found = (match.settled[key] for match in market.years if key in match.settled)
             market.add(next(found, None), energy_mwh)
@@ -164,6 +170,10 @@ def match_year(facts: Facts, loads: Iterable[Load], *, year: int, until_ns: int)
         first = offset_id if zone in {"", name} else ""
         settled |= {one.load.key: one for one in settle_by(leaf.plan, of_zone, first=first)}
     return YearMatch(year=year, until_ns=until_ns, plan=leaf, offset_id=offset_id, settled=settled)
+
+
+def _mix(one: ResidualSection) -> str:
+    return ", ".join(filter(None, (f"{one.g_per_kwh} g/kWh", one.source)))
 
 
 def _rounded(value: Fraction, unit: int, places: int = 6) -> str:

@@ -1,16 +1,16 @@
 """Overall equipment effectiveness of a line, as ISO 22400 has it: availability, effectiveness, quality, their product.
 
     availability  = APT / PBT          actual production time over planned busy time
-    effectiveness = PRI x PQ / APT     planned time of a unit times units made, over the time that it took
+    effectiveness = PRI x PQ / APT     planned time of a unit times units made, of each product, over the time they took
     quality       = GQ / PQ            good units over units made
     OEE           = availability x effectiveness x quality
 
 PBT are the shifts of the calendar, APT is the time in the state `producing`, PRI comes from the plan's
-`ideal_units_per_hour`. What is not known is None, and so is what rests on it: a shift with a minute of unknown state
-has no availability, and a line that does not count all units has no quality.
+`ideal_units_per_hour`, one for all products or one for each. What is not known is None, and so is what rests on it: a
+shift with a minute of unknown state has no availability, and a line that does not count all units has no quality.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -21,6 +21,9 @@ from gateway.carbon.figures import LineFigure
 HOUR_NS = 3_600_000_000_000
 PRODUCING = "producing"
 
+Ideal = float | Mapping[str, float] | None
+"""Units an hour: of any product, or by product, "*" for all others; None where the plan does not say."""
+
 Window = tuple[int, int]
 """UTC nanoseconds, the end excluded."""
 
@@ -29,14 +32,14 @@ Window = tuple[int, int]
 class Oee:
     """What OEE is made of. Each ratio is rounded once, from exact parts, to six places; None where it is not known.
 
-    planned_ns: PBT. producing_ns: APT. units_total, units_good: PQ, GQ. ideal_per_hour: 1 / PRI.
+    planned_ns: PBT. producing_ns: APT. units_total, units_good: PQ, GQ. ideal_ns: PRI x PQ.
     """
 
     planned_ns: int | None = None
     producing_ns: int | None = None
     units_total: Decimal | None = None
     units_good: Decimal | None = None
-    ideal_per_hour: Decimal | None = None
+    ideal_ns: Fraction | None = None
 
     @property
     def availability(self) -> Decimal | None:
@@ -70,9 +73,7 @@ class Oee:
         return Fraction(self.producing_ns, self.planned_ns)
 
     def _effectiveness(self) -> Fraction | None:
-        if not self.producing_ns or self.units_total is None or not self.ideal_per_hour:
-            return None
-        return Fraction(self.units_total) * HOUR_NS / Fraction(self.ideal_per_hour) / self.producing_ns
+        return None if not self.producing_ns or self.ideal_ns is None else self.ideal_ns / self.producing_ns
 
     def _quality(self) -> Fraction | None:
         if self.units_good is None or not self.units_total:
@@ -83,7 +84,7 @@ class Oee:
 UNKNOWN = Oee()
 
 
-def oee_of(cells: Iterable[LineFigure], *, planned: Sequence[Window], ideal_per_hour: float | None) -> Oee:
+def oee_of(cells: Iterable[LineFigure], *, planned: Sequence[Window], ideal_per_hour: Ideal) -> Oee:
     """Return the OEE of one line.
 
     cells: of the line, those outside of the planned windows do not count. planned: windows that do not overlap; none:
@@ -101,8 +102,29 @@ def oee_of(cells: Iterable[LineFigure], *, planned: Sequence[Window], ideal_per_
         producing_ns=producing_ns if known_ns == planned_ns else None,
         units_total=_sum([cell.units_total for cell, _ in held]),
         units_good=_sum([cell.units_good for cell, _ in held]),
-        ideal_per_hour=None if ideal_per_hour is None else Decimal(repr(ideal_per_hour)),
+        ideal_ns=_ideal_ns([cell for cell, _ in held], ideal_per_hour),
     )
+
+
+def _ideal_ns(cells: Sequence[LineFigure], ideal_per_hour: Ideal) -> Fraction | None:
+    """Return how long the units take at the ideal rate; None where a count, or the rate of a product, is unknown."""
+    found = Fraction(0)
+    for cell in cells:
+        if cell.units_total is None:
+            return None
+        if cell.units_total:
+            rate = _rate(cell.setting.product, ideal_per_hour)
+            if rate is None:
+                return None
+            found += Fraction(cell.units_total) * HOUR_NS / rate
+    return found if cells and ideal_per_hour is not None else None
+
+
+def _rate(product: str, ideal_per_hour: Ideal) -> Fraction | None:
+    rate = ideal_per_hour
+    if isinstance(rate, Mapping):
+        rate = rate.get(product, rate.get("*"))
+    return None if rate is None else Fraction(repr(rate))
 
 
 def _within(cell: LineFigure, planned: Sequence[Window]) -> int:

@@ -4,7 +4,9 @@ Energy goes where the time went: a cell holds one setting, so all of it belongs 
 Where no job runs it belongs to the overhead pool. Without units the KPI is null, and the energy is booked all the same.
 
 CO2e per unit is a sum over a sum, never a mean of ratios, over the cells where energy, factor and units are all known.
-What the scrap took is shown apart: its share of the same CO2e, by units.
+The units of a row are of one kind: good ones; all, where no cell of it counts the good. Where some do, the others do
+not enter the ratio, and the row says `units_mixed`. Scrap is of the cells that count both; what it took is shown apart:
+its share of their CO2e, by units.
 
 Electricity that meters count (Scope 2, location-based) is the report's energy. Fuels (Scope 1) and loads that are only
 modelled stand apart, and enter neither the KPI nor the coverage.
@@ -57,14 +59,31 @@ class Amount:
             self.co2e_g = EXACT.add(self.co2e_g, figure.co2e_g)
 
 
+@dataclass(slots=True)
+class Ratio:
+    """CO2e and units of complete cells. made: all units, of cells where `units` are the good ones."""
+
+    cells: int = 0
+    co2e_g: Decimal = Decimal(0)
+    units: Decimal = Decimal(0)
+    made: Decimal = Decimal(0)
+
+    def add(self, co2e_g: Decimal, units: Decimal, made: Decimal | None = None) -> None:
+        """Add a cell."""
+        self.cells += 1
+        self.co2e_g, self.units = EXACT.add(self.co2e_g, co2e_g), EXACT.add(self.units, units)
+        self.made = EXACT.add(self.made, made or Decimal(0))
+
+
 @dataclass(slots=True, kw_only=True)
 class Tally:
     """One row of a report, as cells are added; every sum exact.
 
     metered: Scope 2 by meters. by_state, by_asset: the same, split. modelled, scope1: apart from it.
-    kpi_co2e_g, kpi_units: over the complete cells. quality: metered energy in mWh by how it came about.
+    quality: metered energy in mWh by how it came about.
     meter_ns, booked_ns: meters times time, and that of it which has energy. lines: whose cells these are.
-    units_good, units_total: None while no cell counts them. by_load: the metered energy by the load that it is part of.
+    units_good, units_total: None while no cell counts them. units_scrap: of the cells that count both. by_load: the
+    metered energy by the load that it is part of.
     """
 
     group: Group = ()
@@ -80,9 +99,7 @@ class Tally:
     by_load: dict[LoadKey, int] = field(default_factory=dict)
     units_good: Decimal | None = None
     units_total: Decimal | None = None
-    kpi_co2e_g: Decimal = Decimal(0)
-    kpi_units: Decimal = Decimal(0)
-    kpi_total: Decimal | None = None
+    units_scrap: Decimal | None = None
     meter_ns: int = 0
     booked_ns: int = 0
     quality: dict[str, int] = field(default_factory=dict)
@@ -93,6 +110,9 @@ class Tally:
     shifts: set[tuple[str, str, str]] = field(default_factory=set)
     first_leaf: int | None = None
     last_leaf: int = 0
+    _per_good: Ratio = field(default_factory=Ratio)
+    _per_made: Ratio = field(default_factory=Ratio)
+    _scrapped: Ratio = field(default_factory=Ratio)
     _meters: int = 0
     _weighted: Decimal = Decimal(0)
     _weight_mwh: int = 0
@@ -110,6 +130,8 @@ class Tally:
         self.last_leaf = max(self.last_leaf, line.leaf_index)
         self.units_good = _sum(self.units_good, line.units_good)
         self.units_total = _sum(self.units_total, line.units_total)
+        if line.units_good is not None and line.units_total is not None:
+            self.units_scrap = _sum(self.units_scrap, EXACT.subtract(line.units_total, line.units_good))
         state = self.by_state.setdefault(line.setting.state or "unknown", Amount())
         state.time_ns += ns
         for figure in cell.figures:
@@ -142,30 +164,35 @@ class Tally:
     def _add_kpi(self, line: LineFigure) -> None:
         if not line.complete or line.co2e_g is None or line.units is None:
             return
-        self.kpi_co2e_g = EXACT.add(self.kpi_co2e_g, line.co2e_g)
-        self.kpi_units = EXACT.add(self.kpi_units, line.units)
-        if line.units_good is not None:
-            self.kpi_total = _sum(self.kpi_total, line.units_total)
+        (self._per_made if line.units_good is None else self._per_good).add(line.co2e_g, line.units)
+        if line.units_good is not None and line.units_total is not None:
+            self._scrapped.add(line.co2e_g, line.units_good, line.units_total)
+        if self.is_per_good and self._per_made.cells:
+            self.flags.add(Flag.UNITS_MIXED)
+
+    @property
+    def is_per_good(self) -> bool:
+        """Whether its units are the good ones."""
+        return self._per_good.cells > 0
+
+    @property
+    def kpi(self) -> Ratio:
+        """The complete cells of one kind of unit: good ones; all, where no cell counts the good."""
+        return self._per_good if self.is_per_good else self._per_made
 
     @property
     def kg_per_unit(self) -> Decimal | None:
         """CO2e in kg for one good unit, scrap's share in it; of all units where the good are not counted."""
-        return ratio(self.kpi_co2e_g, times(self.kpi_units, 1000)) if self.kpi_units > 0 else None
-
-    @property
-    def units_scrap(self) -> Decimal | None:
-        """Units that were made and are not good; None where one of the two is not counted."""
-        if self.units_good is None or self.units_total is None:
-            return None
-        return EXACT.subtract(self.units_total, self.units_good)
+        kpi = self.kpi
+        return ratio(kpi.co2e_g, times(kpi.units, 1000)) if kpi.units > 0 else None
 
     @property
     def scrap_co2e_kg(self) -> Decimal | None:
-        """The part of the CO2e that scrap took, by units; rounded here."""
-        if not self.kpi_total or self.kpi_total < self.kpi_units:
+        """The part of the CO2e that scrap took, by units, over the cells that count both; rounded here."""
+        both = self._scrapped
+        if not both.made or both.made < both.units:
             return None
-        scrap = EXACT.subtract(self.kpi_total, self.kpi_units)
-        return ratio(times(self.kpi_co2e_g, scrap), times(self.kpi_total, 1000))
+        return ratio(times(both.co2e_g, EXACT.subtract(both.made, both.units)), times(both.made, 1000))
 
     def coverage_pct(self, period_ns: int | None = None) -> Decimal:
         """Return how much of the meters' time has energy, in percent to two places.
@@ -220,12 +247,14 @@ def report(cells: Iterable[Cell], by: Sequence[str]) -> list[Tally]:
 def change_pct(now: Tally, before: Tally) -> Decimal | None:
     """Return by how much CO2e per unit has changed, in percent to two places, from the exact sums; None without both.
 
+    Nor is there a change from all units to good ones, or back.
     0.87 -> 0.68 kg per unit is -21.84 %.
     """
-    if now.kpi_units <= 0 or before.kpi_units <= 0 or not before.kpi_co2e_g:
+    then, here = before.kpi, now.kpi
+    if here.units <= 0 or then.units <= 0 or not then.co2e_g or now.is_per_good != before.is_per_good:
         return None
-    was = Fraction(before.kpi_co2e_g) / Fraction(before.kpi_units)
-    change = (Fraction(now.kpi_co2e_g) / Fraction(now.kpi_units) / was - 1) * 100
+    was = Fraction(then.co2e_g) / Fraction(then.units)
+    change = (Fraction(here.co2e_g) / Fraction(here.units) / was - 1) * 100
     return ratio(EXACT.create_decimal(change.numerator), EXACT.create_decimal(change.denominator), 2)
 
 

@@ -9,7 +9,7 @@ from gateway.carbon.energy import Flag
 from gateway.carbon.exact import EXACT, shifted, text
 from gateway.carbon.figures import CALC_VERSION, Cell, flag_text
 from gateway.carbon.kpi.dual import Match
-from gateway.carbon.kpi.oee import Oee, oee_of
+from gateway.carbon.kpi.oee import Ideal, Oee, oee_of
 from gateway.carbon.kpi.periods import Period
 from gateway.carbon.kpi.report import STATES, Amount, Tally
 from gateway.codec.bodies import statement_body
@@ -36,7 +36,7 @@ def figures_of_period(
     period: Period,
     *,
     settled: bool,
-    ideal_per_hour: float | None,
+    ideal_per_hour: Ideal,
     match: Match | None = None,
 ) -> dict[str, str]:
     """Return what a statement says of a period: a flat map of text, "" for what is not known.

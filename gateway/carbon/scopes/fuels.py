@@ -185,7 +185,7 @@ def check_fuels(plan: Plan, factors: Sequence[Factor], name: str) -> None:
         named = [one for one in known if one.key[1] == said.fuel and said.provider in {"", one.key[0]}]
         if not named:
             of = sorted({f"{one.key[1]!r} of {one.key[0]}" for one in known})
-            want = f"one of {', '.join(of)}" if of else "a table of fuels in ledger.toml, as tables = [...]"
+            want = f"one of {', '.join(of)}" if of else "a table of fuels in ledger.toml: tables, or fuel_factors"
             raise ConfigError(f"{where}.fuel: got {said.fuel!r}, want {want}")
         bases = sorted({one.key[3] for one in named} - {UNIT})
         by_unit = said.calorific_mj is None and len(bases) < len({one.key[3] for one in named})

@@ -1,4 +1,4 @@
-"""Tables of fuel factors that come with the program, as data: gateway/carbon/tables/fuels-*.toml.
+"""Tables of fuel factors: those that come with the program, gateway/carbon/tables/fuels-*.toml, and an operator's own.
 
 One `[[fuel]]` table a fuel and basis: provider, fuel, basis (gross or net; or unit: per unit of the meter), unit (kWh,
 m3, scf, L or kg), start, end (optional), method, source, and either `kg` of CO2e per unit with its gwp_set, or the
@@ -8,62 +8,83 @@ gases per mmBtu: co2_kg, ch4_g, n2o_g, with mmbtu_per_unit. Of the gases one fac
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from gateway.carbon.exact import shifted, text, times, total
-from gateway.carbon.grid.factors import version_of
+from gateway.carbon.grid.factors import amount_of, check_keys, check_overlaps, check_text, version_of, window_of
 from gateway.carbon.scopes.fuels import FUEL, UNIT
 from gateway.errors import ConfigError
-from gateway.model import FACTOR_UNITS, UNTIL_FURTHER_NOTICE_NS, Factor
+from gateway.model import FACTOR_UNITS, Factor
 
 _TEXTS = ("provider", "fuel", "basis", "unit", "method", "source")
+_OPTIONAL = ("model_date", "gwp_set")
+_GASES = ("co2_kg", "ch4_g", "n2o_g", "mmbtu_per_unit")
+_MAY_MISS = {*_OPTIONAL, *_GASES, "kg", "end", "uncertainty_pct"}
+_KEYS = {*_TEXTS, *_MAY_MISS, "start"}
 
 
 def parse_fuels(content: str, *, name: str) -> tuple[Factor, ...]:
     """Return a table's factors, in its order. name: the file's, for messages. Raises ConfigError."""
     try:
         tables = tomllib.loads(content, parse_float=Decimal)
-        entries, sets = tables["fuel"], tables.get("gwp", {})
-        return tuple(factor for entry in entries for factor in _factors(entry, sets))
-    except (ValueError, KeyError, TypeError, ArithmeticError) as e:
-        raise ConfigError(f"{name}: {e}, want [[fuel]] tables as in gateway/carbon/scopes/fueltable.py") from e
-
-
-def _factors(entry: Mapping[str, Any], sets: Mapping[str, Mapping[str, Any]]) -> Iterator[Factor]:
-    if "kg" in entry:
-        yield _factor(entry, shifted(Decimal(entry["kg"]), 3), entry["provider"], entry.get("gwp_set", ""))
-        return
-    if not sets:
-        raise ValueError("gwp: got none")
-    for gwp_set, gwp in sets.items():
-        grams = total(
-            [
-                shifted(Decimal(entry["co2_kg"]), 3),
-                times(Decimal(entry["ch4_g"]), Decimal(gwp["ch4"])),
-                times(Decimal(entry["n2o_g"]), Decimal(gwp["n2o"])),
-            ]
+    except (ValueError, ArithmeticError, RecursionError) as e:
+        raise ConfigError(f"{name}: {e}") from e
+    entries, sets = tables.get("fuel"), tables.get("gwp", {})
+    if not set(tables) <= {"fuel", "gwp"} or not isinstance(entries, list) or not isinstance(sets, dict):
+        raise ConfigError(
+            f"{name}: got {', '.join(tables) or 'nothing'}, want [[fuel]] tables, and [gwp.<set>] of gases"
         )
-        g_per_unit = times(grams, Decimal(entry["mmbtu_per_unit"]))
-        yield _factor(entry, g_per_unit, f"{entry['provider']}/{gwp_set}", gwp_set)
+    gwps = {key: _warming(said, f"{name}: gwp.{key}") for key, said in sets.items()}
+    factors = tuple(one for n, entry in enumerate(entries) for one in _factors(entry, gwps, f"{name}: fuel[{n}]"))
+    check_overlaps(factors, name, table="fuel")
+    return factors
 
 
-def _factor(entry: Mapping[str, Any], grams: Decimal, provider: str, gwp_set: str) -> Factor:
-    for key in _TEXTS:
-        if not isinstance(entry[key], str) or not entry[key]:
-            raise ValueError(f"{key}: got {entry[key]!r}")
+def _warming(said: Any, where: str) -> tuple[Decimal, Decimal]:
+    """Return the warming potentials of CH4 and N2O."""
+    check_keys(said, where, known={"ch4", "n2o"}, may_miss=set())
+    return amount_of(said["ch4"], f"{where}.ch4"), amount_of(said["n2o"], f"{where}.n2o")
+
+
+def _factors(entry: Any, gwps: Mapping[str, tuple[Decimal, Decimal]], where: str) -> Iterator[Factor]:
+    check_keys(entry, where, known=_KEYS, may_miss=_MAY_MISS)
+    for key in (*_TEXTS, *_OPTIONAL):
+        check_text(entry.get(key, ""), f"{where}.{key}", empty=key in _OPTIONAL)
+    gases = [key for key in _GASES if key in entry]
+    if ("kg" in entry) == bool(gases):
+        raise ConfigError(
+            f"{where}: got {'both' if gases else 'none'} of kg and gases, want kg, or {', '.join(_GASES)}"
+        )
+    if "kg" in entry:
+        grams = shifted(amount_of(entry["kg"], f"{where}.kg"), 3)
+        yield _factor(entry, grams, where, provider=entry["provider"], gwp_set=entry.get("gwp_set", ""))
+        return
+    if len(gases) < len(_GASES) or not gwps:
+        raise ConfigError(f"{where}: got {', '.join(gases)}, want {', '.join(_GASES)}, and [gwp.<set>]")
+    co2_kg, ch4_g, n2o_g, mmbtu_per_unit = (amount_of(entry[key], f"{where}.{key}") for key in _GASES)
+    for gwp_set, (ch4, n2o) in gwps.items():
+        grams = times(total([shifted(co2_kg, 3), times(ch4_g, ch4), times(n2o_g, n2o)]), mmbtu_per_unit)
+        yield _factor(entry, grams, where, provider=f"{entry['provider']}/{gwp_set}", gwp_set=gwp_set)
+
+
+def _factor(entry: Mapping[str, Any], grams: Decimal, where: str, *, provider: str, gwp_set: str) -> Factor:
     basis, unit = entry["basis"], f"g/{entry['unit']}"
-    per_heat = unit == FACTOR_UNITS[0]
-    if unit not in FACTOR_UNITS or basis not in ({"gross", "net"} if per_heat else {UNIT}):
-        raise ValueError(f"basis: got {basis!r} for {unit}")
+    if unit not in FACTOR_UNITS:
+        units = ", ".join(one.removeprefix("g/") for one in FACTOR_UNITS)
+        raise ConfigError(f"{where}.unit: got {entry['unit']!r}, want one of {units}")
+    bases = ("gross", "net") if unit == FACTOR_UNITS[0] else (UNIT,)
+    if basis not in bases:
+        raise ConfigError(f"{where}.basis: got {basis!r} for {unit}, want {' or '.join(bases)}")
     g_per_unit = Decimal(text(grams))
     # The unit is part of how a factor was made, and so of its version.
     method = f"{entry['method']}, {unit}"
+    start_ns, end_ns = window_of(entry, where)
+    uncertainty = entry.get("uncertainty_pct")
     return Factor(
         key=(provider, entry["fuel"], FUEL, basis, "P1Y"),
-        start_ns=_instant(entry["start"]),
-        end_ns=_instant(entry["end"]) if "end" in entry else UNTIL_FURTHER_NOTICE_NS,
+        start_ns=start_ns,
+        end_ns=end_ns,
         g_per_kwh=g_per_unit,
         state="final",
         method=method,
@@ -71,12 +92,6 @@ def _factor(entry: Mapping[str, Any], grams: Decimal, provider: str, gwp_set: st
         version=version_of(g_per_kwh=g_per_unit, state="final", method=method, model_date=entry.get("model_date", "")),
         model_date=entry.get("model_date", ""),
         gwp_set=gwp_set,
-        uncertainty_pct=Decimal(entry["uncertainty_pct"]) if "uncertainty_pct" in entry else None,
+        uncertainty_pct=None if uncertainty is None else amount_of(uncertainty, f"{where}.uncertainty_pct"),
         unit=unit,
     )
-
-
-def _instant(got: datetime) -> int:
-    if got.tzinfo is None:
-        raise ValueError(f"got {got}, want a time with Z")
-    return int(got.timestamp()) * 1_000_000_000

@@ -20,13 +20,14 @@ MARGINAL: Literal["marginal"] = "marginal"
 class Marginal:
     """The CO2e that a decision changes, g; negative where it saves. method: always `marginal`.
 
-    versions: of the factors that it rests on. It is no number: adding one to anything raises TypeError.
+    now, then: the factors that it rests on. It is no number: adding one to anything raises TypeError.
     """
 
     change_g: Decimal
     zone: str
     energy_mwh: int
-    versions: tuple[str, ...]
+    now: Factor
+    then: Factor
     method: Literal["marginal"] = MARGINAL
 
     def __add__(self, other: object) -> NoReturn:
@@ -45,7 +46,8 @@ def shifted_load(energy_mwh: int, *, zone: str, now_ns: int, then_ns: int, facto
         change_g=shifted(times(total([then.g_per_kwh, times(now.g_per_kwh, -1)]), energy_mwh), -6),
         zone=zone,
         energy_mwh=energy_mwh,
-        versions=(now.version, then.version),
+        now=now,
+        then=then,
     )
 
 

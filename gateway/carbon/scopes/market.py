@@ -3,9 +3,9 @@
 It stands beside the location-based figure and never changes it: location_g is load x location factor, whatever is
 claimed. Instruments are taken in this order: the one that grid-settings.json names (offset_id), then certificates,
 contracts (PPA), supplier rates; within a type by validity, then by name. What no instrument meets counts the residual
-mix, and without one the grid average, flagged. A MWh of an instrument is claimed once, over all loads that are settled
-together: so settle all lines of all zones at once. An instrument meets a load only in its own zone, in the year of its
-vintage, and while it is valid.
+mix of its zone, and without one the grid average, flagged. A MWh of an instrument is claimed once, over all loads that
+are settled together: so settle all lines of all zones at once. An instrument meets a load only in its own zone, in the
+year of its vintage, and while it is valid.
 
 annual: an instrument's volume is shared among the loads of its year, by their size: each has the same part met.
 hourly: what an instrument delivers in an hour meets the load of that hour and no other, up to its volume. An instrument
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import groupby
+from types import MappingProxyType
 
 from gateway.carbon.exact import ratio, scaled, shifted, times, total
 from gateway.carbon.scopes.loads import HOUR_NS, Load
@@ -120,10 +121,13 @@ def settle(
     instruments: Iterable[Instrument],
     *,
     matching: Matching,
-    residual_g_per_kwh: Decimal | None = None,
+    residuals: Mapping[str, Decimal] = MappingProxyType({}),
     first: str = "",
 ) -> tuple[Settled, ...]:
-    """Return each load by both methods, in their order. first: the instrument to be used before all others.
+    """Return each load by both methods, in their order.
+
+    residuals: the residual mix by zone, g/kWh; one of another zone says nothing. first: the instrument to be used
+    before all others.
 
     A load that is not positive, as a remainder may be, is met by nothing. With the annual method the figures of a year
     that is not over change as its load grows.
@@ -138,16 +142,16 @@ def settle(
         else:
             book.deliver(one)
     return tuple(
-        _settled(load, matching, tuple(book.claims[place]), residual_g_per_kwh, flags | book.flags[place])
+        _settled(load, matching, tuple(book.claims[place]), residuals.get(load.zone), flags | book.flags[place])
         for place, load in enumerate(asked)
     )
 
 
 def settle_by(plan: Plan, loads: Iterable[Load], *, first: str = "") -> tuple[Settled, ...]:
     """Return what a plan's own market section and instruments make of loads: see settle."""
-    said, matching = plan.market.residual_g_per_kwh, Matching(plan.market.matching)
-    residual = None if said is None else exact(said)
-    return settle(loads, instruments_of(plan), matching=matching, residual_g_per_kwh=residual, first=first)
+    residuals = {zone: exact(one.g_per_kwh) for zone, one in plan.market.residual.items()}
+    matching = Matching(plan.market.matching)
+    return settle(loads, instruments_of(plan), matching=matching, residuals=residuals, first=first)
 
 
 @dataclass(slots=True)

@@ -18,9 +18,10 @@ _W_NS_PER_MWH = 3_600_000_000
 
 
 class StaticAsset(NamedTuple):
-    """A load without a meter, W."""
+    """A load without a meter. standby_w: as the plan says it. watts: with the leakage."""
 
     name: str
+    standby_w: Decimal
     watts: Fraction
 
     @property
@@ -30,18 +31,20 @@ class StaticAsset(NamedTuple):
 
     def energy_mwh(self, start_ns: int, end_ns: int) -> int:
         """Return what it draws from start to end."""
-        return self._until(end_ns) - self._until(start_ns)
+        return self.until(end_ns) - self.until(start_ns)
 
-    def _until(self, t_ns: int) -> int:
+    def until(self, t_ns: int) -> int:
+        """Return what it would have drawn from 1970 on, in whole mWh, rounded down."""
         return self.watts.numerator * t_ns // (self.watts.denominator * _W_NS_PER_MWH)
 
 
 def static_assets(plan: Plan, gateway: str, schema: LineSchema) -> tuple[StaticAsset, ...]:
     """Return a line's loads that no meter counts."""
     return tuple(
-        StaticAsset(name, Fraction(Decimal(repr(one.standby_w))) * Fraction(exact(one.leakage_multiplier)))
+        StaticAsset(name, standby_w, Fraction(standby_w) * Fraction(exact(one.leakage_multiplier)))
         for name, one in plan.static_assets.items()
         if one.line == f"{gateway}/{schema.name}" and one.covered_by is None
+        for standby_w in (Decimal(repr(one.standby_w)),)
     )
 
 

@@ -5,7 +5,7 @@ It is sealed whole in the ledger's log, so that whoever checks a figure reads th
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +16,7 @@ from gateway.config.plan.scopes import (
     GridSection,
     InstrumentSection,
     MarketSection,
+    ResidualSection,
     StaticAssetSection,
     check_scopes,
 )
@@ -37,6 +38,8 @@ __all__ = [
     "ThermalSection",
     "parse_plan",
 ]
+
+_T = TypeVar("_T")
 
 _NAMED: Mapping[str, type[msgspec.Struct]] = {
     "shifts": ShiftSection,
@@ -88,7 +91,7 @@ def parse_plan(text: str, *, name: str) -> Plan:
         valid_from_ns=_instant(found.get("valid_from"), f"{name}: valid_from"),
         calendar=_calendar(found.get("calendar", []), f"{name}: calendar"),
         grid=_grid(found.get("grid", {}), f"{name}: grid"),
-        market=convert(found.get("market", {}), MarketSection, f"{name}: market"),
+        market=_market(found.get("market", {}), f"{name}: market"),
         lines=_lines(found.get("lines", {}), f"{name}: lines"),
         **parts,
     )
@@ -120,17 +123,33 @@ def _calendar(got: Any, where: str) -> tuple[ExceptionSection, ...]:
     return tuple(convert(entry, ExceptionSection, f"{where}[{number}]") for number, entry in enumerate(got))
 
 
-def _grid(got: Any, where: str) -> dict[str, GridSection]:
+def _by_zone(got: Any, struct: type[_T], where: str, want: str) -> dict[str, _T]:
     if not isinstance(got, dict):
-        raise ConfigError(f"{where}: got {shown(got)}, want [grid.<zone>]")
-    found = {}
-    for zone, table in got.items():
+        raise ConfigError(f"{where}: got {shown(got)}, want {want}")
+    for zone in got:
         if not 0 < len(zone) <= 60 or not zone.isprintable():
             raise ConfigError(f"{where}: got the zone {shown(zone)}, want printable text of at most 60 characters")
-        found[zone] = convert(table, GridSection, f"{where}.{zone}")
-        if len(set(found[zone].order)) != len(found[zone].order):
-            raise ConfigError(f"{where}.{zone}.order: got {shown(found[zone].order)}, want each provider once")
+    return {zone: convert(table, struct, f"{where}.{zone}") for zone, table in got.items()}
+
+
+def _grid(got: Any, where: str) -> dict[str, GridSection]:
+    found = _by_zone(got, GridSection, where, "[grid.<zone>]")
+    for zone, section in found.items():
+        if len(set(section.order)) != len(section.order):
+            raise ConfigError(f"{where}.{zone}.order: got {shown(section.order)}, want each provider once")
     return found
+
+
+def _market(got: Any, where: str) -> MarketSection:
+    if not isinstance(got, dict):
+        raise ConfigError(f"{where}: got {shown(got)}, want a section [market]")
+    want = '[market.residual.<zone>] with g_per_kwh = "...", and source if you like, for each zone'
+    for key in ("residual_g_per_kwh", "residual_source"):
+        if key in got:
+            raise ConfigError(f"{where}.{key}: got {shown(got[key])}, one residual mix for all zones, want {want}")
+    residual = _by_zone(got.get("residual", {}), ResidualSection, f"{where}.residual", want)
+    section = convert({key: value for key, value in got.items() if key != "residual"}, MarketSection, where)
+    return msgspec.structs.replace(section, residual=residual)
 
 
 def _lines(got: Any, where: str) -> dict[tuple[str, str], LinePlan]:

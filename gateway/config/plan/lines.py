@@ -59,13 +59,13 @@ class LinePlan(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[lines.<gateway>.<line>]`: what its states mean, how its meters stand to each other, when to alert.
 
     states: by category, what its controller writes; PackML's StateCurrent without it. ideal_units_per_hour: the
-    production rate to which OEE compares.
+    production rate to which OEE compares, of any product, or by product with "*" for all others.
     """
 
     states: dict[Literal["producing", "idle", "setup", "down", "standby"], tuple[str, ...]] = msgspec.field(
         default_factory=dict
     )
-    ideal_units_per_hour: Positive | None = None
+    ideal_units_per_hour: Positive | dict[str, Positive] | None = None
     meters: dict[str, MeterSection] = msgspec.field(default_factory=dict)
     virtual: dict[str, VirtualSection] = msgspec.field(default_factory=dict)
     alerts: AlertSection = AlertSection()

@@ -50,15 +50,21 @@ class InstrumentSection(Section, frozen=True, kw_only=True, forbid_unknown_field
     hourly_mwh: tuple[Exact, ...] = ()
 
 
+class ResidualSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[market.residual.<zone>]`: a zone's residual mix, and who published it."""
+
+    g_per_kwh: Exact
+    source: Text = ""
+
+
 class MarketSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[market]`: how instruments meet load, and what the rest counts.
 
-    matching: two named methods. residual_g_per_kwh: the residual mix; without it the grid average, flagged.
+    matching: two named methods. residual: the residual mix by zone; without one the grid average counts, flagged.
     """
 
     matching: Literal["annual", "hourly"] = "annual"
-    residual_g_per_kwh: Exact | None = None
-    residual_source: Text = ""
+    residual: Mapping[str, ResidualSection] = {}
 
 
 class FuelSection(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,11 +10,13 @@ from gateway.store.projections.cycles import (
     events_named,
     newest_cycle,
     point_schemas,
+    products_made,
     put_cycles,
     put_point_schema,
 )
 from gateway.store.projections.loads import line_loads
 from gateway.store.projections.periods import (
+    FigureKey,
     HeldPeriod,
     NewestStatement,
     Origin,
@@ -81,6 +83,7 @@ __all__ = [
     "Connection",
     "Cycled",
     "EventRow",
+    "FigureKey",
     "GatewayState",
     "HeldPeriod",
     "IntervalRow",
@@ -124,6 +127,7 @@ __all__ = [
     "own_leaves",
     "own_size",
     "point_schemas",
+    "products_made",
     "put_cells",
     "put_cycles",
     "put_epochs",

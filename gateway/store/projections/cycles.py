@@ -1,10 +1,11 @@
-"""Starts and loaded time of assets by minute, and the events of alerts: evidence beside the figures."""
+"""Starts and loaded time of assets by minute, and what else alerts ask for: evidence beside the figures."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from decimal import Decimal
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 
 from gateway.carbon.alerts.cycles import Minute
 from gateway.store.projections import tables
@@ -62,6 +63,24 @@ def cycled(connection: Connection, gateway: str, line: str, start_ns: int, end_n
     ).where(table.c.gateway == gateway, table.c.line == line, table.c.start_ns >= start_ns, table.c.start_ns < end_ns)
     rows = connection.execute(query.group_by(table.c.asset).order_by(table.c.asset))
     return {asset: Cycled(starts, loaded_ns, seen_ns) for asset, starts, loaded_ns, seen_ns in rows}
+
+
+def products_made(
+    connection: Connection, gateway: str, line: str, start_ns: int, end_ns: int, *, least_ns: int
+) -> set[tuple[str, str]]:
+    """Return (product, recipe) of what was made for so long, at least, in a line's cells that start in a window."""
+    table = tables.line_figures
+    nothing = Decimal(0)
+    query = select(table.c.product, table.c.recipe).where(
+        table.c.gateway == gateway,
+        table.c.line == line,
+        table.c.start_ns >= start_ns,
+        table.c.start_ns < end_ns,
+        or_(table.c.units_good != nothing, table.c.units_total != nothing),
+    )
+    enough = func.sum(table.c.end_ns - table.c.start_ns) >= least_ns
+    rows = connection.execute(query.group_by(table.c.product, table.c.recipe).having(enough))
+    return {(row.product, row.recipe) for row in rows}
 
 
 def events_named(connection: Connection, *names: str, log: str = "") -> list[EventRow]:

@@ -120,9 +120,22 @@ def factor_of_version(connection: Connection, version: str, *, before: int, star
     return "" if found is None else f"{found:f}"
 
 
-def figure_keys(connection: Connection) -> Iterator[tuple[str, str, str, int, int]]:
-    """Yield (gateway, line, meter, start, cell's start) of all rows: what a row's record is made of."""
+class FigureKey(NamedTuple):
+    """What a row's record is made of, and the start of its cell."""
+
+    gateway: str
+    line: str
+    meter: str
+    start_ns: int
+    cell_start_ns: int
+
+
+def figure_keys(connection: Connection, gateway: str, line: str, *, start_ns: int, end_ns: int) -> Iterator[FigureKey]:
+    """Yield the keys of the rows of a line's cells that start in [start_ns, end_ns), the newest first."""
     table = tables.figures
-    query = select(table.c.gateway, table.c.line, table.c.meter, table.c.start_ns, table.c.cell_start_ns)
-    for row in connection.execute(query):
-        yield row[0], row[1], row[2], row[3], row[4]
+    start = table.c.cell_start_ns
+    query = select(*(table.c[name] for name in FigureKey._fields)).where(
+        table.c.gateway == gateway, table.c.line == line, start >= start_ns, start < end_ns
+    )
+    for row in connection.execute(query.order_by(start.desc())):
+        yield FigureKey._make(row)

@@ -25,16 +25,16 @@ class Quarantined(NamedTuple):
     end_ns: int
 
 
-def put_epochs(connection: Connection, rows: Iterable[tuple[str, int, int, str]]) -> None:
-    """Add epoch leaves: gateway, leaf, number, key."""
+def put_epochs(connection: Connection, rows: Iterable[tuple[str, int, int, str, str]]) -> None:
+    """Add epoch leaves: gateway, leaf, number, key, type of binding."""
     put(connection, tables.epochs, [dict(zip(tables.epochs.c.keys(), row, strict=True)) for row in rows])
 
 
-def epochs(connection: Connection) -> list[tuple[str, int, int, str]]:
+def epochs(connection: Connection) -> list[tuple[str, int, int, str, str]]:
     """Return all gateways' epoch leaves in the order of each one's log."""
     table = tables.epochs
     query = select(table).order_by(table.c.gateway, table.c.leaf_index)
-    return [(row.gateway, row.leaf_index, row.epoch, row.key) for row in connection.execute(query)]
+    return [(row.gateway, row.leaf_index, row.epoch, row.key, row.binding) for row in connection.execute(query)]
 
 
 def intervals_from(connection: Connection, gateway: str, first: int) -> Iterator[tuple[int, str, bool]]:

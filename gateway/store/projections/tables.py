@@ -11,7 +11,7 @@ from gateway.carbon.energy import Flag
 from gateway.carbon.exact import text
 from gateway.carbon.figures import Flags, flag_text
 
-PROJECTION_VERSION = "5"
+PROJECTION_VERSION = "6"
 """Raised whenever the tables change, or what is written to them: then they are built anew."""
 
 
@@ -216,6 +216,7 @@ epochs = Table(
     Column("leaf_index", BigInteger, primary_key=True, autoincrement=False),
     Column("epoch", BigInteger, nullable=False),
     Column("key", Text, nullable=False),
+    Column("binding", Text, nullable=False),
 )
 
 cycles = Table(

@@ -54,9 +54,12 @@ def test_a_figure_costs_a_few_times_what_it_takes_to_write_it_down() -> None:
 
 @pytest.mark.alone
 def test_twice_the_meters_take_twice_the_time() -> None:
-    calculated(Day(meters=50, minutes=120))
-    few, many = (min(calculated(Day(meters=meters, minutes=240))[0].cpu_s for _ in range(3)) for meters in (100, 200))
-    assert many / few < 2.6
+    """Where the cost grew with the square it would be four times. Both in turn, and the best of each."""
+    few = many = float("inf")
+    for _ in range(5):
+        few = min(few, calculated(Day(meters=100, minutes=240))[0].cpu_s)
+        many = min(many, calculated(Day(meters=200, minutes=240))[0].cpu_s)
+    assert many / few < 2.8
 
 
 @pytest.mark.alone

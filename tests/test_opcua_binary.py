@@ -158,10 +158,10 @@ def test_five_bytes_make_no_list_of_two_thousand_million_nothings() -> None:
     at = whole.index(b"\x03\x86\x01\x00\x00\x00")  # a value, an array of Int32, of one
     for kind in (0x80, 0x81, 0x8C, 0x97, 0x98):
         bomb = whole[: at + 1] + bytes([kind]) + b"\xff\xff\xff\x7f" + whole[at + 6 :]
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises(MALFORMED):
             read_results(bomb, 1)
-        assert time.perf_counter() - started < 0.5
+        assert time.process_time() - started < 0.5
 
 
 def test_times_stand_in_the_order_of_the_specification() -> None:
@@ -185,10 +185,10 @@ BOMBS = {
 def test_the_largest_message_takes_no_second(body: bytes) -> None:
     whole = read_reply([ua.DataValue(ua.Variant([1], V.Int32))])
     at = whole.index(b"\x03\x86\x01\x00\x00\x00")
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(MALFORMED):
         read_results(whole[: at + 1] + body, 1)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_work_that_is_spread_over_many_changes_is_bounded_too() -> None:
@@ -198,10 +198,10 @@ def test_work_that_is_spread_over_many_changes_is_bounded_too() -> None:
     extension = b"\x01\x00\x2b\x03\x01" + struct.pack("<I", len(body)) + body
     whole = publish_reply([])
     at = whole.rindex(bytes(4), 0, -8)  # no notification data, no results, no diagnostics
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(MALFORMED, match="parts"):
         published(whole[:at] + struct.pack("<I", 1) + extension + whole[at + 4 :])
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 def test_more_changes_than_asked_for_are_refused() -> None:

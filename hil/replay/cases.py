@@ -1,4 +1,4 @@
-"""The six cases, and a clean run: what is made, what goes wrong, and how the grid stands."""
+"""The six cases, a clean run, and a clean month: what is made, what goes wrong, and how the grid stands."""
 
 from __future__ import annotations
 
@@ -53,4 +53,5 @@ CASES: Mapping[str, Case] = {
         what="the controller's counter stands still", fault=("fault no-counts",), repair=("repair no-counts",)
     ),
     "clean": Case(what="nothing happens"),
+    "month": Case(what="nothing happens, for 30 days: each alert is a false one", learn=((),) * 89),
 }

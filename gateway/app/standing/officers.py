@@ -11,8 +11,6 @@ from gateway.errors import ConfigError, TrustError
 from gateway.tlog.note import SignatureKind, Verifier
 
 MAX_NOTE = 4096
-OFFICER = "wattseal-officer/"
-"""What officers' keys are named by: then who they are."""
 _MOST = 100
 
 

@@ -104,10 +104,9 @@ async def test_a_copied_disk_on_another_tpm_produces_no_acceptable_leaf(tmp_path
     async with enrolled(tmp_path / "a", tpm_state) as chain, running_chain(chain) as site:
         await chain.until("TRUSTED")
         thief = tmp_path / "b"
+        for name in ("collect", "forward", "seal"):
+            await site.parts[name].stop()
         shutil.copytree(tmp_path / "a", thief, ignore=shutil.ignore_patterns("*.sock*", "t", "run"))
-        await site.parts["collect"].stop()
-        await site.parts["forward"].stop()
-        await site.parts["seal"].stop()
         size = chain.status()["leaves"]
         other = make_state(tmp_path / "o")
         (tmp_path / "u").mkdir()

@@ -65,8 +65,10 @@ class Written:
         """Return what the hall's sensor showed."""
         self.log.commit()
         self.log.leaves_read = 0
-        asked = {"start_ns": start_ns, "end_ns": end_ns, "counts": lambda _: True}
-        return read_series(self.log, ["hall.indoor"], schemas=schemas, **asked)["hall.indoor"]  # type: ignore[arg-type]
+        found = read_series(
+            self.log, ["hall.indoor"], schemas=schemas, start_ns=start_ns, end_ns=end_ns, counts=lambda _: True
+        )
+        return found["hall.indoor"]
 
 
 def test_a_time_is_read_from_its_own_leaves_though_the_log_is_long_before_and_after(tmp_path: Path) -> None:

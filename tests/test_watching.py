@@ -212,8 +212,9 @@ def test_an_alert_is_said_anew_though_another_product_has_just_begun() -> None:
 
 def test_two_causes_that_change_places_are_said_once_an_hour_at_most() -> None:
     def see_saw(number: int, truth: Truth) -> Truth:
-        by = {"compressor_kw": 700.0} if number // 10 % 2 else {"kwh_per_unit": 1.8}
-        return replace(truth, **by) if number >= FAULT else truth  # type: ignore[arg-type]
+        if number < FAULT:
+            return truth
+        return replace(truth, compressor_kw=700.0) if number // 10 % 2 else replace(truth, kwh_per_unit=1.8)
 
     events = fed(watch_of(), Line(seed=3), 0, 4 * SHIFT_MIN, see_saw)
     times = [minute(event.t_ns) for event in events if event.what == UPDATED and minute(event.t_ns) % SHIFT_MIN]

@@ -101,31 +101,13 @@ def transfer(
 @place_option
 @_ca
 @unlock_option
-def revoke(
-    serial: str,
-    *,
-    reason: str,
-    dry_run: bool,
-    as_json: bool,
-    folder: Path,
-    authorities: Path,
-    unlock_file: Path | None,
-) -> None:
+def revoke(serial: str, *, reason: str, **said: Any) -> None:
     """Say that a unit's identity is not to be believed any more: in the log, and in the lists of both authorities.
 
     \b
     Example: provision revoke WS-0001 --reason keyCompromise
     """  # noqa: D301 (click's mark for a block that is not wrapped)
-    _end(
-        serial,
-        reason,
-        folder,
-        authorities,
-        unlock_file,
-        lambda own: own.revoke(serial, reason),
-        dry_run=dry_run,
-        as_json=as_json,
-    )
+    _end(serial, reason, lambda own: own.revoke(serial, reason), **said)
 
 
 @click.command()
@@ -135,25 +117,13 @@ def revoke(
 @place_option
 @_ca
 @unlock_option
-def decommission(
-    serial: str, *, dry_run: bool, as_json: bool, folder: Path, authorities: Path, unlock_file: Path | None
-) -> None:
+def decommission(serial: str, **said: Any) -> None:
     """End a unit: its certificates are revoked, and its serial, EK and AK never enrol again.
 
     \b
     Example: provision decommission WS-0001 --dry-run
     """  # noqa: D301 (click's mark for a block that is not wrapped)
-    reason = "cessationOfOperation"
-    _end(
-        serial,
-        reason,
-        folder,
-        authorities,
-        unlock_file,
-        lambda own: own.decommission(serial),
-        dry_run=dry_run,
-        as_json=as_json,
-    )
+    _end(serial, "cessationOfOperation", lambda own: own.decommission(serial), **said)
 
 
 @click.command()
@@ -210,11 +180,11 @@ def _registrar(folder: Path) -> "Iterator[Registrar]":
 def _end(
     serial: str,
     reason: str,
+    change: "Callable[[Registrar], Unit]",
+    *,
     folder: Path,
     authorities: Path,
     unlock_file: Path | None,
-    change: "Callable[[Registrar], Unit]",
-    *,
     dry_run: bool,
     as_json: bool,
 ) -> None:
